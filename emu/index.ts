@@ -1,1 +1,23 @@
-export {};
+export type {
+  BeginOptions,
+  CallOptions,
+  CallResult,
+  EngineName,
+  GuestMemory,
+  Machine,
+  MachineOptions,
+  PerCpu,
+  PerCpuVars,
+  Perms,
+  Region,
+  RegisterName,
+  Registers,
+  RunOptions,
+  RunResult,
+  Snapshot,
+  Stack,
+  Vcpu,
+  VcpuContext,
+} from './api.ts';
+export type { Fault, FaultKind, Location, Locator } from './fault.ts';
+export { createMachine } from './machine.ts';

@@ -1,0 +1,273 @@
+/*
+ * The machine as the other rooms see it. The implementations are beside this file, one idea each:
+ * memory.ts, percpu.ts, vcpu.ts, snapshot.ts; machine.ts puts them together over an engine (engine.ts).
+ */
+
+import type { Kaddr } from '../lib/index.ts';
+import type { Fault, Locator } from './fault.ts';
+
+/** What the pages of a region allow a guest to do. Nothing is ever writable and executable at once. */
+export type Perms = 'r' | 'rw' | 'rx';
+
+/** The engines there are adapters for. */
+export type EngineName = 'unicorn' | 'unicorn.js';
+
+export interface MachineOptions {
+  /** Default `unicorn`: the native library. `unicorn.js` is an optional peer package. */
+  readonly engine?: EngineName;
+  /** Number of vCPUs, 1 to 64. Default 1. */
+  readonly cpus?: number;
+  /** Instructions after which a call ends with a `step-limit` fault. Default 10,000,000. */
+  readonly stepLimit?: number;
+  /** Names the places of faults; may be set later: `machine.locate = ...`. */
+  readonly locate?: Locator;
+}
+
+/** A machine: guest memory and 1 to 64 vCPUs on it, interleaved in one thread. */
+export interface Machine {
+  /** The engine and its version, e.g. `unicorn 2.0.1`. */
+  readonly engine: string;
+  readonly memory: GuestMemory;
+  readonly percpu: PerCpu;
+  readonly cpus: readonly Vcpu[];
+  /** Names the places of faults. */
+  locate: Locator;
+
+  /**
+   * Writes text: the one function that changes what guests execute. Every vCPU sees the new bytes from
+   * its next instruction on. Meant for text that runs and for freshly allocated text alike.
+   *
+   * @throws InputError when a byte of the range is not in executable memory; nothing is written then.
+   */
+  patchText(address: Kaddr, bytes: Uint8Array): void;
+
+  /** The task struct in `gs:[percpu.vars.currentTask]` of a CPU. Kernel: `current`. */
+  current(cpu: number): Kaddr;
+  /** Makes `task` the current task of a CPU. The task may be any data address. */
+  setCurrent(cpu: number, task: Kaddr): void;
+
+  /** The whole machine as it is now: memory, mappings, allocators, vCPUs with their calls in flight. */
+  snapshot(): Snapshot;
+  /** Puts the machine back into the state of a snapshot of its own. A snapshot may be restored many times. */
+  restore(snapshot: Snapshot): void;
+
+  /** Gives everything back. Using the machine, or a view of its memory, after that is an error. */
+  close(): void;
+}
+
+/** The state of a machine at one time; opaque. */
+export interface Snapshot {
+  /** Bytes of guest memory held by it. */
+  readonly sizeBytes: number;
+}
+
+/** A mapped range of guest memory with one name and one protection. */
+export interface Region {
+  readonly name: string;
+  readonly start: Kaddr;
+  readonly sizeBytes: number;
+  readonly perms: Perms;
+}
+
+/**
+ * Guest memory. The host reads and writes it directly, with no call into the engine; text is the
+ * exception: it changes through `Machine.patchText` only.
+ *
+ * Sizes are bytes. Ranges that are not mapped, or not of the kind asked for, are an InputError and
+ * change nothing. Layout: see layout.ts.
+ */
+export interface GuestMemory {
+  /**
+   * Maps zeroed pages (int3 for `rx`) at a fixed, page-aligned, canonical address.
+   * @throws InputError for a bad address or size, or when any page is taken.
+   */
+  map(address: Kaddr, sizeBytes: number, perms: Perms, name: string): Region;
+  /** Takes a mapped region away. A text region is remembered as freed: running it names it. */
+  unmap(region: Region): void;
+  /** The region that covers an address. */
+  regionAt(address: Kaddr): Region | undefined;
+
+  /**
+   * Executable pages in the modules area, for images and module text; filled with int3. Sizes are
+   * rounded up to whole pages. Kernel: `bpf_jit_alloc_exec_page` / `module_alloc`.
+   * @param options.align a power of two, at least and by default 4096
+   */
+  allocText(sizeBytes: number, name: string, options?: { readonly align?: number }): Kaddr;
+  /**
+   * Frees what allocText or allocKernelText gave: fills it with int3, unmaps it and remembers its name,
+   * so that running it is a `freed-image` fault. The addresses come back into use as late as possible.
+   */
+  freeText(address: Kaddr): void;
+  /** Writable pages in the modules area: `.data` and `.bss` of a module, within 2 GiB of its text. */
+  allocData(sizeBytes: number, name: string, options?: { readonly align?: number }): Kaddr;
+  /** As allocData, but guests may only read. The host fills it with write(). */
+  allocRodata(sizeBytes: number, name: string, options?: { readonly align?: number }): Kaddr;
+  /** Frees what allocData, allocRodata or allocKernelData gave. */
+  freeData(address: Kaddr): void;
+  /** Executable pages in the kernel text area below vmlinux, for the lab's own runtime. */
+  allocKernelText(sizeBytes: number, name: string): Kaddr;
+  /** Writable (or read-only, perms `r`) pages within 2 GiB of the kernel text. */
+  allocKernelData(sizeBytes: number, name: string, perms?: 'rw' | 'r'): Kaddr;
+
+  /**
+   * Zeroed memory in the direct map, `align` (default 8, a power of two up to 4096) bytes aligned.
+   * Kernel: `kzalloc`. Simplified: small objects share pages, so an overrun into a neighbour is not a fault.
+   */
+  kmalloc(sizeBytes: number, name?: string, align?: number): Kaddr;
+  kfree(address: Kaddr): void;
+  /** Zeroed pages between two guard pages: touching a guard is a `stack-overflow` fault. Kernel: `vzalloc`. */
+  vmalloc(sizeBytes: number, name?: string): Kaddr;
+  vfree(address: Kaddr): void;
+
+  readU8(address: Kaddr): number;
+  readU16(address: Kaddr): number;
+  readU32(address: Kaddr): number;
+  readU64(address: Kaddr): bigint;
+  writeU8(address: Kaddr, value: number): void;
+  writeU16(address: Kaddr, value: number): void;
+  writeU32(address: Kaddr, value: number): void;
+  /** Values are taken modulo 2^64, so -1n is all ones. */
+  writeU64(address: Kaddr, value: bigint): void;
+  /**
+   * A live view of `length` bytes of one region: no copy, always current. For text a view is for reading.
+   * Valid until the region is freed, the machine is restored or closed.
+   */
+  bytes(address: Kaddr, length: number): Uint8Array;
+  /** Copies bytes into data (`rw` or `r`) of one region; refuses text. */
+  write(address: Kaddr, bytes: Uint8Array): void;
+}
+
+/**
+ * Per-CPU memory. A per-CPU pointer is an offset, the same on every CPU, that guests use with `gs:`;
+ * CPU n's copy lies at `base(n) + offset`. Kernel: `alloc_percpu`, `per_cpu_ptr`, `this_cpu_ptr`.
+ */
+export interface PerCpu {
+  /** Zeroed memory on every CPU. Kernel: `__alloc_percpu(size, align)`. @param align a power of two, up to 4096 */
+  alloc(sizeBytes: number, align: number): number;
+  /** Kernel: `free_percpu`. */
+  free(offset: number): void;
+  /** Where CPU `cpu`'s copy of a per-CPU offset lies. */
+  address(offset: number, cpu: number): Kaddr;
+  /** GS_BASE of a CPU. */
+  base(cpu: number): Kaddr;
+  /** Offsets of the static per-CPU words. */
+  readonly vars: PerCpuVars;
+}
+
+/** Offsets (for use with `gs:`) of the words that every per-CPU area starts with. */
+export interface PerCpuVars {
+  /** u64: base(cpu) itself, so that `mov rax, gs:[thisCpuOff]` + offset is this_cpu_ptr. Kernel: `this_cpu_off`. */
+  readonly thisCpuOff: number;
+  /** u32. Kernel: `cpu_number`. */
+  readonly cpuNumber: number;
+  /** u64 pointer. Kernel: `current_task`. */
+  readonly currentTask: number;
+  /** u32. Kernel: `__preempt_count`. */
+  readonly preemptCount: number;
+  /** u64 at 0x28, where gcc's stack protector looks for it. Kernel: `fixed_percpu_data.stack_canary`. */
+  readonly stackCanary: number;
+}
+
+/** The registers that can be read and written by name. Take the flags by `pushfq` in guest code. */
+export type RegisterName =
+  | 'rax'
+  | 'rcx'
+  | 'rdx'
+  | 'rbx'
+  | 'rsp'
+  | 'rbp'
+  | 'rsi'
+  | 'rdi'
+  | 'r8'
+  | 'r9'
+  | 'r10'
+  | 'r11'
+  | 'r12'
+  | 'r13'
+  | 'r14'
+  | 'r15'
+  | 'rip';
+
+/** Registers of a vCPU, as unsigned 64-bit bigints. */
+export interface Registers {
+  get(name: RegisterName): bigint;
+  set(name: RegisterName, value: bigint): void;
+}
+
+/** The stack of a vCPU: `base` <= rsp <= `top`; `guard` is the page below it. */
+export interface Stack {
+  readonly base: Kaddr;
+  readonly top: Kaddr;
+  readonly guard: Kaddr;
+}
+
+export interface CallOptions {
+  /** Instructions this call may execute; default the machine's stepLimit. */
+  readonly steps?: number;
+}
+
+export interface BeginOptions {
+  /** Start on another stack: the address just above it, 16-byte aligned. Default: the vCPU's own. */
+  readonly stackTop?: Kaddr;
+}
+
+export interface RunOptions {
+  /** Execute at most this many instructions, exactly. Default: no more than what is left of the step limit. */
+  readonly steps?: number;
+  /** Stop before the instruction at this address, unless it is the one the run starts with. */
+  readonly stopAt?: Kaddr;
+}
+
+export interface CallResult {
+  /** RAX at the return; 0n when the call ended in a fault. */
+  readonly ret: bigint;
+  /** Instructions executed, the final `ret` included. */
+  readonly instructions: number;
+  /** What went wrong; null when the function returned. */
+  readonly fault: Fault | null;
+}
+
+export interface RunResult {
+  /** `returned`: the call is over. `steps`, `stop`: it can go on. `fault`: it is over, see `fault`. */
+  readonly reason: 'returned' | 'steps' | 'stop' | 'fault';
+  /** Instructions executed by this run. */
+  readonly instructions: number;
+  readonly fault: Fault | null;
+}
+
+/** One virtual CPU: registers, a stack, GS_BASE at its per-CPU area. */
+export interface Vcpu {
+  readonly id: number;
+  readonly regs: Registers;
+  readonly stack: Stack;
+  /** Whether a call begun with begin() has neither returned nor faulted. */
+  readonly inCall: boolean;
+
+  /**
+   * Calls a function as the kernel would: System V arguments, rsp 16-byte aligned before the call,
+   * direction flag clear. Returns when it returns or faults.
+   *
+   * @throws InputError for more than 6 arguments, or when a call is in flight; nothing has changed then.
+   */
+  call(fn: Kaddr, args?: readonly bigint[], options?: CallOptions): CallResult;
+
+  /** Sets a call up without executing anything. @throws InputError as call(). */
+  begin(fn: Kaddr, args?: readonly bigint[], options?: BeginOptions): void;
+  /** Executes part or the rest of the call in flight. @throws InputError when there is none. */
+  run(options?: RunOptions): RunResult;
+  /** Executes one instruction of the call in flight. */
+  step(): RunResult;
+  /** Drops the call in flight, if any. Memory stays as it is. */
+  abort(): void;
+
+  /** The registers and the call in flight, to be put back later, on this vCPU or on another one of this machine. */
+  saveContext(): VcpuContext;
+  /** Puts a saved context back. GS_BASE stays this CPU's own: a task that moves sees its new CPU. */
+  restoreContext(context: VcpuContext): void;
+}
+
+/** Registers and call in flight of a vCPU; opaque, may be restored many times. */
+export interface VcpuContext {
+  /** The rip it was saved at. */
+  readonly rip: Kaddr;
+}
