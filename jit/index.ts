@@ -1,1 +1,21 @@
-export {};
+export { movPtr, NOP5, NOPS } from './kernel-encoding.ts';
+export { type HelperAddresses, type ProgRef, TrampFlag, type TrampolineRequest } from './request.ts';
+export { REVISIONS, type RevisionName } from './rev/revision.ts';
+export { type Prepared, prepareTrampoline, type RefusedImage, type TrampolineImage } from './trampoline.ts';
+export { Assembler, Label, OutOfRange } from './x86/assembler.ts';
+export {
+  type Code,
+  type CodeSymbol,
+  type Insn,
+  insnAt,
+  outermostStep,
+  type PatchSite,
+  type Reloc,
+  type RelocKind,
+  type Step,
+  stepPath,
+} from './x86/code.ts';
+export type { AluOp, Cond } from './x86/encoding.ts';
+export { linkCode } from './x86/link.ts';
+export * from './x86/operand.ts';
+export { piece, step } from './x86/step.ts';

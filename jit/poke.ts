@@ -1,0 +1,61 @@
+import { Errno, type Kaddr } from '../lib/index.ts';
+import { NOP5 } from './kernel-encoding.ts';
+
+/** What stands or shall stand at a patched place. Kernel: enum bpf_text_poke_type. */
+export type PokeType = 'CALL' | 'JUMP';
+
+export interface PokeRequest {
+  /** The place: a traced function's entry, or an image's ip_after_call. */
+  readonly ip: Kaddr;
+  readonly type: PokeType;
+  /** Where the present call or jump goes; null when a nop is expected. */
+  readonly oldAddr: Kaddr | null;
+  /** Where the new one shall go; null for a nop. */
+  readonly newAddr: Kaddr | null;
+  /** Whether `ip` lies in kernel or BPF text. */
+  readonly isText: boolean;
+}
+
+/** What a poke comes to: `write` is undefined when no byte changes. */
+export interface PokeResult {
+  /** 0 written, 1 nothing to do, or a negative errno. */
+  readonly ret: number;
+  readonly write: Uint8Array | undefined;
+}
+
+/** Length of every patched instruction, bytes. */
+export const POKE_BYTES = 5;
+
+const OPCODE: Readonly<Record<PokeType, number>> = { CALL: 0xe8, JUMP: 0xe9 };
+
+const refused = (code: keyof typeof Errno): PokeResult => ({ ret: -Errno[code], write: undefined });
+
+/**
+ * Decides a text poke: what is checked, in which order, and which five bytes come out. Pure; the
+ * caller writes them.
+ *
+ * @param prior the bytes at `ip` now, at least 5.
+ *
+ * Kernel: __bpf_arch_text_poke, arch/x86/net/bpf_jit_comp.c (v5.13 and v5.15 are the same)
+ */
+export function decidePoke(request: PokeRequest, prior: Uint8Array): PokeResult {
+  if (!request.isText) return refused('EINVAL');
+  const expected = patchBytes(request.type, request.ip, request.oldAddr);
+  if (expected === undefined) return refused('ERANGE');
+  const wanted = patchBytes(request.type, request.ip, request.newAddr);
+  if (wanted === undefined) return refused('ERANGE');
+  if (expected.some((byte, i) => prior[i] !== byte)) return refused('EBUSY');
+  if (expected.every((byte, i) => wanted[i] === byte)) return { ret: 1, write: undefined };
+  return { ret: 0, write: wanted };
+}
+
+/** The five bytes of a call or jump from `ip` to `target`, or of the nop when there is no target; undefined out of range. */
+export function patchBytes(type: PokeType, ip: Kaddr, target: Kaddr | null): Uint8Array | undefined {
+  if (target === null) return Uint8Array.from(NOP5);
+  const distance = BigInt.asIntN(64, target - ip - BigInt(POKE_BYTES));
+  if (distance !== BigInt.asIntN(32, distance)) return undefined;
+  const bytes = new Uint8Array(POKE_BYTES);
+  bytes[0] = OPCODE[type];
+  new DataView(bytes.buffer).setInt32(1, Number(distance), true);
+  return bytes;
+}
