@@ -1,1 +1,34 @@
-export {};
+export {
+  type ElfMachine,
+  type ElfObject,
+  type ElfReloc,
+  type ElfSection,
+  type ElfSegment,
+  type ElfSymbol,
+  type ElfType,
+  findSection,
+  parseElf,
+  SectionFlag,
+  SectionType,
+  type SymbolPlace,
+} from './elf.ts';
+export {
+  type GroupKind,
+  type LayoutGroup,
+  layoutObject,
+  type ObjectLayout,
+  type PlacedSection,
+} from './layout.ts';
+export {
+  type FentryCall,
+  findSymbol,
+  functionAt,
+  type LinkedGroup,
+  type LinkedObject,
+  type LinkedSymbol,
+  linkedBytes,
+  linkObject,
+  type SiteRecord,
+} from './link.ts';
+export type { ArgModel, FuncModel, RetModel } from './model.ts';
+export { type FtraceSite, ftraceSites, SITE_BYTES } from './sites.ts';

@@ -1,0 +1,404 @@
+import { addrAdd, Bug, InputError, type Kaddr, kaddr } from '../lib/index.ts';
+import type { ElfObject, ElfReloc, ElfSection, ElfSymbol } from './elf.ts';
+import { type GroupKind, type LayoutGroup, type ObjectLayout, SITE_TABLES } from './layout.ts';
+import { RELOC_64, RELOC_FORMS, RELOC_NONE, type RelocForm, relocFits, relocName } from './reloc.ts';
+import { shown } from './text.ts';
+
+/*
+ * From a layout and the addresses its groups were given to bytes that can run. Two phases, so that
+ * the caller allocates between them:
+ *
+ *   parseElf -> layoutObject -> (caller allocates each group) -> linkObject -> (caller writes bytes)
+ */
+
+/** Memory with its address and first contents. */
+export interface LinkedGroup {
+  readonly kind: GroupKind;
+  readonly address: Kaddr;
+  readonly sizeBytes: number;
+  /** A power of two. */
+  readonly alignBytes: number;
+  /** The first `bytes.length` bytes; all others of `sizeBytes` are zero. */
+  readonly bytes: Uint8Array;
+}
+
+/** A defined symbol. */
+export interface LinkedSymbol {
+  readonly name: string;
+  readonly address: Kaddr;
+  readonly sizeBytes: number;
+  readonly binding: ElfSymbol['binding'];
+  readonly type: ElfSymbol['type'];
+}
+
+/** One record of `__mcount_loc` or `__patchable_function_entries`: what may be a trace site. */
+export interface SiteRecord {
+  readonly table: string;
+  /** Offset of the record in its table, bytes. */
+  readonly offset: number;
+  readonly address: Kaddr;
+}
+
+/** A call of `__fentry__`, found by its relocation. */
+export interface FentryCall {
+  /** Of the call's displacement: the opcode lies before it. */
+  readonly displacement: Kaddr;
+  /** Through the global offset table (`-fpic`), not directly. */
+  readonly throughGot: boolean;
+}
+
+export interface LinkedObject {
+  readonly object: ElfObject;
+  readonly groups: readonly LinkedGroup[];
+  /** Defined and named, by address; at one address global ones first. */
+  readonly symbols: readonly LinkedSymbol[];
+  /** Those of {@link symbols} that are functions of at least a byte. */
+  readonly functions: readonly LinkedSymbol[];
+  readonly siteRecords: readonly SiteRecord[];
+  /** Of an object; an image has no relocations left. */
+  readonly fentryCalls: readonly FentryCall[];
+}
+
+/**
+ * The profiling hook that `-pg -mfentry` calls at function entry. A call of it may stay unresolved:
+ * the loader turns every such call into a nop.
+ */
+export const FENTRY = '__fentry__';
+
+/**
+ * Gives every section its bytes and applies the relocations.
+ *
+ * @param place the address of each group, aligned to its `alignBytes`; not asked for a group of an
+ *   image (`fixed`)
+ * @param resolve the address of a symbol that the object leaves undefined. Undefined means unknown;
+ *   an unknown weak symbol is 0, as in ELF, and an unknown `__fentry__` is let pass
+ * @throws InputError naming all undefined symbols at once; or a relocation, its place and its symbol,
+ *   when its type is unknown or its value does not fit
+ */
+export function linkObject(
+  layout: ObjectLayout,
+  place: (group: LayoutGroup) => Kaddr,
+  resolve: (name: string) => Kaddr | undefined,
+): LinkedObject {
+  const groups = layout.groups.map((group) => placeGroup(layout.object, group, place));
+  const linker = new Linker(layout, groups, resolve);
+  linker.refuseUndefined();
+  const fentryCalls = linker.relocateGroups();
+  linker.fillGot();
+  const symbols = linker.definedSymbols();
+  return {
+    object: layout.object,
+    groups: groups.map(({ layout: _, ...group }) => group),
+    symbols,
+    functions: symbols.filter((symbol) => symbol.type === 'func' && symbol.sizeBytes > 0),
+    siteRecords: linker.siteRecords(),
+    fentryCalls,
+  };
+}
+
+/**
+ * The defined symbol with this name. Of several, a global one; otherwise the first in memory.
+ */
+export function findSymbol(linked: LinkedObject, name: string): LinkedSymbol | undefined {
+  const found = linked.symbols.filter((symbol) => symbol.name === name);
+  return found.find((symbol) => symbol.binding !== 'local') ?? found[0];
+}
+
+/**
+ * The function whose bytes include `address`: the one that starts nearest before it, and of several
+ * names for that one a global name.
+ */
+export function functionAt({ functions }: LinkedObject, address: Kaddr): LinkedSymbol | undefined {
+  const after = firstIndex(functions, (symbol) => symbol.address > address);
+  const nearest = functions[after - 1];
+  if (nearest === undefined) return undefined;
+  const symbol = functions[firstIndex(functions, (other) => other.address >= nearest.address)];
+  return symbol !== undefined && address - symbol.address < BigInt(symbol.sizeBytes) ? symbol : undefined;
+}
+
+/** Binary search: the index of the first symbol that `holds`, which all later ones do too. */
+function firstIndex(symbols: readonly LinkedSymbol[], holds: (symbol: LinkedSymbol) => boolean): number {
+  let low = 0;
+  let high = symbols.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const symbol = symbols[middle];
+    if (symbol !== undefined && holds(symbol)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** The contents of `length` bytes at `address`, or undefined when they are not all in one group's bytes. */
+export function linkedBytes(linked: LinkedObject, address: Kaddr, length: number): Uint8Array | undefined {
+  for (const group of linked.groups) {
+    if (address < group.address || address - group.address > BigInt(group.bytes.length - length)) continue;
+    const offset = Number(address - group.address);
+    return group.bytes.subarray(offset, offset + length);
+  }
+  return undefined;
+}
+
+/** A group with its address and unrelocated bytes. */
+interface PlacedGroup extends LinkedGroup {
+  readonly layout: LayoutGroup;
+}
+
+/** The byte between functions, as the kernel pads: running into it is an int3. */
+const TEXT_PADDING = 0xcc;
+
+function placeGroup(
+  object: ElfObject,
+  layout: LayoutGroup,
+  place: (group: LayoutGroup) => Kaddr,
+): PlacedGroup {
+  const address = layout.fixed ?? place(layout);
+  if (address % BigInt(layout.alignBytes) !== 0n) {
+    throw new Bug(
+      `the ${layout.kind} group was placed at 0x${address.toString(16)}, alignment ${layout.alignBytes}`,
+    );
+  }
+  const { kind, sizeBytes, alignBytes } = layout;
+  return { kind, address, sizeBytes, alignBytes, bytes: firstContents(object, layout), layout };
+}
+
+/** The bytes of a group before relocation, a copy. */
+function firstContents(object: ElfObject, { kind, fixed, sizeBytes, sections }: LayoutGroup): Uint8Array {
+  if (fixed !== undefined) {
+    const segment = object.segments.find(({ address, sizeBytes: size }) => address === fixed && size > 0);
+    return segment === undefined ? new Uint8Array() : segment.data.slice();
+  }
+  if (kind === 'bss') return new Uint8Array();
+  const bytes = new Uint8Array(sizeBytes);
+  if (kind === 'text') bytes.fill(TEXT_PADDING);
+  for (const { section, offset } of sections) bytes.set(section.data, offset);
+  return bytes;
+}
+
+/** One link of one object: where its sections are, and what its symbols are worth. */
+class Linker {
+  readonly #object: ElfObject;
+  readonly #layout: ObjectLayout;
+  readonly #groups: readonly PlacedGroup[];
+  readonly #resolve: (name: string) => Kaddr | undefined;
+  /** Address of each loaded section, by section index. */
+  readonly #sections: ReadonlyMap<number, Kaddr>;
+
+  constructor(
+    layout: ObjectLayout,
+    groups: readonly PlacedGroup[],
+    resolve: (name: string) => Kaddr | undefined,
+  ) {
+    this.#object = layout.object;
+    this.#layout = layout;
+    this.#groups = groups;
+    this.#resolve = resolve;
+    this.#sections = new Map(
+      groups.flatMap((group) =>
+        group.layout.sections.map(
+          ({ section, offset }) => [section.index, addrAdd(group.address, offset)] as const,
+        ),
+      ),
+    );
+  }
+
+  /** Every undefined symbol that is used and cannot be resolved, in one error. */
+  refuseUndefined(): void {
+    const names = new Set<string>();
+    for (const { group, reloc } of this.#loadedRelocations()) {
+      if (reloc.symbol.section !== 'undef' || isFentryCall(group, reloc)) continue;
+      if (this.#addressOf(reloc.symbol) === undefined) names.add(shown(reloc.symbol.name));
+    }
+    if (names.size === 0) return;
+    const noun = names.size === 1 ? 'undefined symbol' : 'undefined symbols';
+    throw new InputError(
+      this.#object.file,
+      undefined,
+      `${noun} ${[...names].sort().join(', ')}: define in this object, or load what defines them first`,
+    );
+  }
+
+  /** Applies all relocations of loaded sections; gives the calls of `__fentry__` it met. */
+  relocateGroups(): FentryCall[] {
+    const fentryCalls: FentryCall[] = [];
+    for (const { group, section, sectionOffset, reloc } of this.#loadedRelocations()) {
+      const form = this.#formOf(section, reloc);
+      if (form === undefined) continue;
+      const offset = sectionOffset + reloc.offset;
+      const place = addrAdd(group.address, offset);
+      if (isFentryCall(group, reloc)) {
+        fentryCalls.push({ displacement: place, throughGot: form.usesGot });
+        if (this.#addressOf(reloc.symbol) === undefined) continue;
+      }
+      this.#apply(form, section, reloc, place, group.bytes, offset);
+    }
+    return fentryCalls;
+  }
+
+  /** Writes the addresses into the global offset table. */
+  fillGot(): void {
+    const rodata = this.#groups.find((group) => group.kind === 'rodata');
+    if (rodata === undefined) return;
+    const view = new DataView(rodata.bytes.buffer);
+    for (const [index, offset] of this.#layout.gotSlots) {
+      const symbol = this.#object.symbols[index];
+      view.setBigUint64(offset, (symbol && this.#addressOf(symbol)) ?? 0n, true);
+    }
+  }
+
+  definedSymbols(): LinkedSymbol[] {
+    const symbols: LinkedSymbol[] = [];
+    for (const symbol of this.#object.symbols) {
+      const { name, sizeBytes, binding, type, section } = symbol;
+      if (name === '' || section === 'undef' || type === 'file' || type === 'section') continue;
+      const address = this.#addressOf(symbol);
+      if (address !== undefined) symbols.push({ name, address, sizeBytes, binding, type });
+    }
+    return symbols.sort(byAddress);
+  }
+
+  /** The records of the site tables, relocated; a zero is no record (the kernel skips it as well). */
+  siteRecords(): SiteRecord[] {
+    const records: SiteRecord[] = [];
+    for (const section of this.#object.sections) {
+      if (!SITE_TABLES.includes(section.name)) continue;
+      const { data, name } = section;
+      if (data.length % 8 !== 0) {
+        const message = `${name} is ${data.length} bytes; its records are 8 bytes each`;
+        throw new InputError(this.#object.file, section.fileOffset, message);
+      }
+      const bytes = data.slice();
+      for (const reloc of this.#object.relocations.get(section.index) ?? []) {
+        const form = this.#formOf(section, reloc);
+        if (form === undefined) continue;
+        if (reloc.type !== RELOC_64) {
+          throw this.#error(section, reloc, 'a table of trace sites holds only addresses (R_X86_64_64)');
+        }
+        this.#apply(form, section, reloc, kaddr(0), bytes, reloc.offset);
+      }
+      const view = new DataView(bytes.buffer);
+      for (let offset = 0; offset < bytes.length; offset += 8) {
+        const address = kaddr(view.getBigUint64(offset, true));
+        if (address !== 0n) records.push({ table: name, offset, address });
+      }
+    }
+    return records;
+  }
+
+  *#loadedRelocations(): Generator<{
+    group: PlacedGroup;
+    section: ElfSection;
+    sectionOffset: number;
+    reloc: ElfReloc;
+  }> {
+    for (const group of this.#groups) {
+      for (const { section, offset: sectionOffset } of group.layout.sections) {
+        for (const reloc of this.#object.relocations.get(section.index) ?? []) {
+          yield { group, section, sectionOffset, reloc };
+        }
+      }
+    }
+  }
+
+  /** The form of a relocation, once it is known to lie within its section; undefined for R_X86_64_NONE. */
+  #formOf(section: ElfSection, reloc: ElfReloc): RelocForm | undefined {
+    if (reloc.type === RELOC_NONE) return undefined;
+    const form = RELOC_FORMS.get(reloc.type);
+    if (form === undefined) {
+      throw this.#error(
+        section,
+        reloc,
+        'not used by kernel-style code: compile with -mcmodel=kernel -fno-pic',
+      );
+    }
+    if (reloc.offset + form.widthBytes > section.data.length) {
+      const size = `0x${section.data.length.toString(16)}`;
+      throw this.#error(section, reloc, `its ${form.widthBytes} bytes are not within the section's ${size}`);
+    }
+    return form;
+  }
+
+  #apply(
+    form: RelocForm,
+    section: ElfSection,
+    reloc: ElfReloc,
+    place: Kaddr,
+    bytes: Uint8Array,
+    offset: number,
+  ): void {
+    const symbol = this.#addressOf(reloc.symbol);
+    if (symbol === undefined && reloc.symbol.name !== FENTRY) {
+      throw this.#error(section, reloc, 'the symbol is not in a section that is loaded');
+    }
+    const slot = this.#slotOf(reloc.symbol);
+    const value = form.value({ symbol: symbol ?? 0n, addend: reloc.addend, place, slot });
+    if (!relocFits(form, value)) {
+      const signed = BigInt.asIntN(64, value);
+      const hex = form.fit === 'unsigned' ? BigInt.asUintN(64, value).toString(16) : signed.toString(16);
+      throw this.#error(
+        section,
+        reloc,
+        `the value 0x${hex} does not fit ${form.widthBytes} bytes (${form.fit})`,
+      );
+    }
+    const view = new DataView(bytes.buffer);
+    if (form.widthBytes === 8) view.setBigUint64(offset, BigInt.asUintN(64, value), true);
+    else view.setUint32(offset, Number(BigInt.asUintN(32, value)), true);
+  }
+
+  #slotOf(symbol: ElfSymbol): bigint {
+    const offset = this.#layout.gotSlots.get(symbol.index);
+    const rodata = this.#groups.find((group) => group.kind === 'rodata');
+    return offset === undefined || rodata === undefined ? 0n : addrAdd(rodata.address, offset);
+  }
+
+  /** What a symbol is worth, or undefined when nobody knows. */
+  #addressOf(symbol: ElfSymbol): Kaddr | undefined {
+    // The null symbol stands for "no symbol": zero.
+    if (symbol.index === 0) return kaddr(0);
+    if (symbol.type === 'tls' || symbol.type === 'ifunc') {
+      const what = symbol.type === 'tls' ? 'thread-local' : 'an indirect function';
+      throw new InputError(
+        this.#object.file,
+        undefined,
+        `symbol ${shown(symbol.name)} is ${what}; kernel code has none`,
+      );
+    }
+    switch (symbol.section) {
+      case 'undef':
+        return this.#resolve(symbol.name) ?? (symbol.binding === 'weak' ? kaddr(0) : undefined);
+      case 'abs':
+        return kaddr(symbol.value);
+      case 'common': {
+        const bss = this.#groups.find((group) => group.kind === 'bss');
+        return bss && addrAdd(bss.address, this.#layout.commons.get(symbol.index) ?? 0);
+      }
+      default: {
+        if (this.#object.type === 'exec') return kaddr(symbol.value);
+        const base = this.#sections.get(symbol.section);
+        return base && kaddr(base + symbol.value);
+      }
+    }
+  }
+
+  #error(section: ElfSection, { offset, type, symbol, addend }: ElfReloc, why: string): InputError {
+    const name = symbol.name === '' ? `symbol ${symbol.index}` : shown(symbol.name);
+    const plus = addend < 0n ? `-0x${(-addend).toString(16)}` : `+0x${addend.toString(16)}`;
+    return new InputError(
+      this.#object.file,
+      `${shown(section.name)}+0x${offset.toString(16)}`,
+      `${relocName(type)} against ${name}${plus}: ${why}`,
+    );
+  }
+}
+
+function byAddress(a: LinkedSymbol, b: LinkedSymbol): number {
+  if (a.address !== b.address) return a.address < b.address ? -1 : 1;
+  return Number(a.binding === 'local') - Number(b.binding === 'local');
+}
+
+/** Whether a relocation is the displacement of a call of `__fentry__`, direct or through the GOT. */
+function isFentryCall(group: PlacedGroup, { symbol, type }: ElfReloc): boolean {
+  const form = RELOC_FORMS.get(type);
+  return symbol.name === FENTRY && group.kind === 'text' && form?.widthBytes === 4 && form.fit === 'signed';
+}
