@@ -1,0 +1,296 @@
+/*
+ * The kernel functions that an image calls, as machine code, so that a traced call never leaves the
+ * machine. Kernel: kernel/bpf/trampoline.c and what it inlines.
+ *
+ *   u64  __bpf_prog_enter(prog)                  rdi
+ *   void __bpf_prog_exit(prog, start)            rdi, rsi
+ *   u64  __bpf_prog_enter_sleepable(prog)
+ *   void __bpf_prog_exit_sleepable(prog, start)
+ *   void __bpf_tramp_enter(im)                   rdi
+ *   void __bpf_tramp_exit(im)
+ *   u64  sched_clock()
+ *
+ * They use rax, rcx and rdx only and no stack but return addresses.
+ */
+
+import { kaddr } from '../../lib/index.ts';
+import { NOP5 } from '../kernel-encoding.ts';
+import { Assembler, type Label } from '../x86/assembler.ts';
+import type { Code } from '../x86/code.ts';
+import {
+  dword,
+  eax,
+  ecx,
+  gsAt,
+  gsPtr,
+  type Mem,
+  ptr,
+  qword,
+  type Reg,
+  rax,
+  rcx,
+  rdi,
+  rdx,
+  ripTo,
+  rsi,
+  Sym,
+} from '../x86/operand.ts';
+import { piece } from '../x86/step.ts';
+import { BpfProg, BpfProgStats, BpfTrampImage, PercpuRef, TaskStruct } from './structs.ts';
+
+/** Offsets of per-CPU variables, as used behind gs. */
+export interface RuntimeLayout {
+  /** Pointer to the running task. */
+  readonly currentTask: number;
+  /** u32: preemption is off while not 0. */
+  readonly preemptCount: number;
+  /** u32: how often might_fault() found that faulting was not allowed. */
+  readonly mightFaultSplats: number;
+}
+
+/** Symbols that the runtime leaves to the linker: the clock, two u64 in data. */
+export const RuntimeData = {
+  /** Nanoseconds now. */
+  clock: 'sched_clock_data',
+  /** What each reading adds to it. */
+  tick: 'sched_clock_tick',
+} as const;
+
+/** The patched places that are a jump while run-time statistics are on and a nop while they are off. */
+export const STATS_KEY = 'bpf_stats_enabled_key';
+
+/** start times: 0 do not run, 1 run without time, anything else the time. */
+const NO_START_TIME = 1;
+
+interface Ctx {
+  readonly asm: Assembler;
+  readonly layout: RuntimeLayout;
+}
+
+/**
+ * Emits the runtime as relocatable code with one symbol per function and one site per static branch.
+ * Link it with `linkCode`, giving the addresses of `RuntimeData`.
+ */
+export function emitRuntime(layout: RuntimeLayout): Code {
+  const asm = new Assembler(kaddr(0));
+  const ctx: Ctx = { asm, layout };
+  schedClock(ctx);
+  progEnter(ctx);
+  progExit(ctx);
+  progEnterSleepable(ctx);
+  progExitSleepable(ctx);
+  trampEnter(ctx);
+  trampExit(ctx);
+  return asm.finish();
+}
+
+const schedClock = func('sched_clock', ({ asm }) => {
+  asm.mov(rax, ripTo(RuntimeData.tick));
+  asm.lockXadd(ripTo(RuntimeData.clock), rax, 'time passes by being read');
+  asm.ret();
+});
+
+const progEnter = func('__bpf_prog_enter', (ctx) => {
+  current(ctx);
+  rcuReadLock(ctx);
+  migrateDisable(ctx);
+  countActiveOrMiss(ctx);
+});
+
+const progExit = func('__bpf_prog_exit', (ctx) => {
+  updateProgStats(ctx);
+  current(ctx);
+  countInactive(ctx);
+  migrateEnable(ctx);
+  rcuReadUnlock(ctx);
+  ctx.asm.ret();
+});
+
+const progEnterSleepable = func('__bpf_prog_enter_sleepable', (ctx) => {
+  current(ctx);
+  rcuReadLockTrace(ctx);
+  migrateDisable(ctx);
+  mightFault(ctx);
+  countActiveOrMiss(ctx);
+});
+
+const progExitSleepable = func('__bpf_prog_exit_sleepable', (ctx) => {
+  updateProgStats(ctx);
+  current(ctx);
+  countInactive(ctx);
+  migrateEnable(ctx);
+  rcuReadUnlockTrace(ctx);
+  ctx.asm.ret();
+});
+
+const trampEnter = func('__bpf_tramp_enter', (ctx) => {
+  current(ctx);
+  rcuReadLock(ctx);
+  percpuRefGet(ctx);
+  rcuReadUnlock(ctx);
+  ctx.asm.ret();
+});
+
+const trampExit = func('__bpf_tramp_exit', (ctx) => {
+  current(ctx);
+  rcuReadLock(ctx);
+  percpuRefPut(ctx);
+  rcuReadUnlock(ctx);
+  ctx.asm.ret();
+});
+
+// -- the task in rdx: readers and migration -----------------------------------------------------
+
+const task = (field: number): Mem => dword(ptr(rdx, field));
+
+function current({ asm, layout }: Ctx): void {
+  asm.mov(rdx, gsAt(layout.currentTask), 'current');
+}
+
+const rcuReadLock = piece('rcu_read_lock', ({ asm }: Ctx) => asm.inc(task(TaskStruct.rcuReadLockNesting)));
+const rcuReadUnlock = piece('rcu_read_unlock', ({ asm }: Ctx) =>
+  asm.dec(task(TaskStruct.rcuReadLockNesting)),
+);
+const rcuReadLockTrace = piece('rcu_read_lock_trace', ({ asm }: Ctx) =>
+  asm.inc(task(TaskStruct.trcReaderNesting)),
+);
+const rcuReadUnlockTrace = piece('rcu_read_unlock_trace', ({ asm }: Ctx) =>
+  asm.dec(task(TaskStruct.trcReaderNesting)),
+);
+const migrateDisable = piece('migrate_disable', ({ asm }: Ctx) =>
+  asm.inc(task(TaskStruct.migrationDisabled)),
+);
+const migrateEnable = piece('migrate_enable', ({ asm }: Ctx) => asm.dec(task(TaskStruct.migrationDisabled)));
+
+/** Counts a splat when the caller may not sleep: inside rcu_read_lock, or with preemption off. */
+const mightFault = piece('might_fault', ({ asm, layout }: Ctx) => {
+  const fine = asm.label('may_fault');
+  asm.mov(eax, gsAt(layout.preemptCount));
+  asm.alu('or', eax, ptr(rdx, TaskStruct.rcuReadLockNesting));
+  asm.jccShort('e', fine);
+  asm.inc(dword(gsAt(layout.mightFaultSplats)), 'sleeping where it is forbidden');
+  asm.bind(fine);
+});
+
+// -- recursion counter, start time, statistics --------------------------------------------------
+
+/** The rest of both enter functions: count this run, and return its start time or 0. */
+function countActiveOrMiss(ctx: Ctx): void {
+  const { asm } = ctx;
+  const miss = asm.label('recursion');
+  asm.mov(rcx, ptr(rdi, BpfProg.active));
+  asm.movImm32(eax, 1);
+  asm.xadd(gsPtr(rcx), eax, '++*this_cpu_ptr(prog->active)');
+  asm.test(eax, eax);
+  asm.jccShort('ne', miss, 'it was running on this CPU already');
+  startTime(ctx);
+  asm.bind(miss);
+  incMissesCounter(ctx);
+}
+
+function countInactive({ asm }: Ctx): void {
+  asm.mov(rcx, ptr(rdi, BpfProg.active));
+  asm.dec(dword(gsPtr(rcx)), '--*this_cpu_ptr(prog->active)');
+}
+
+const startTime = piece('bpf_prog_start_time', ({ asm }: Ctx) => {
+  const timed = asm.label('stats_on');
+  const done = asm.label('done');
+  staticBranch(asm, timed);
+  asm.movImm32(eax, NO_START_TIME);
+  asm.ret();
+  asm.bind(timed);
+  asm.callSym(new Sym('sched_clock'));
+  asm.test(rax, rax);
+  asm.jccShort('ne', done);
+  asm.movImm32(eax, NO_START_TIME, 'a time of 0 would mean: do not run');
+  asm.bind(done);
+  asm.ret();
+});
+
+const incMissesCounter = piece('inc_misses_counter', ({ asm }: Ctx) => {
+  asm.mov(rcx, ptr(rdi, BpfProg.stats));
+  statsUpdate(asm, rcx, () => asm.inc(qword(gsPtr(rcx, BpfProgStats.misses))));
+  asm.alu('xor', eax, eax, 'do not run');
+  asm.ret();
+});
+
+const updateProgStats = piece('update_prog_stats', ({ asm }: Ctx) => {
+  const count = asm.label('stats_on');
+  const skip = asm.label('stats_off');
+  staticBranch(asm, count);
+  asm.jmpShort(skip);
+  asm.bind(count);
+  asm.aluImm8('cmp', rsi, NO_START_TIME, 'statistics may have been switched since enter');
+  asm.jccShort('be', skip);
+  asm.callSym(new Sym('sched_clock'));
+  asm.alu('sub', rax, rsi);
+  asm.mov(rcx, ptr(rdi, BpfProg.stats));
+  statsUpdate(asm, rcx, () => {
+    asm.inc(qword(gsPtr(rcx, BpfProgStats.cnt)));
+    asm.alu('add', gsPtr(rcx, BpfProgStats.nsecs), rax);
+  });
+  asm.bind(skip);
+});
+
+/** u64_stats_update_begin .. end around an update of the statistics whose per-CPU offset is in `stats`. */
+function statsUpdate(asm: Assembler, stats: Reg, update: () => void): void {
+  asm.inc(dword(gsPtr(stats, BpfProgStats.syncp)), 'odd: a reader tries again');
+  update();
+  asm.inc(dword(gsPtr(stats, BpfProgStats.syncp)));
+}
+
+/** A place that falls through while statistics are off and jumps to `on` once it is patched. */
+function staticBranch(asm: Assembler, on: Label): void {
+  asm.site(STATS_KEY, NOP5.length, on);
+  asm.raw(NOP5, 'static branch: statistics');
+}
+
+// -- percpu_ref of the image in rdi -------------------------------------------------------------
+
+const pcref = (field: number): Mem => ptr(rdi, BpfTrampImage.pcref + field);
+
+const percpuRefGet = piece('percpu_ref_get', ({ asm }: Ctx) => {
+  const atomic = asm.label('atomic');
+  const done = asm.label('got');
+  refMode(asm, atomic);
+  asm.inc(qword(gsPtr(rcx)));
+  asm.jmpShort(done);
+  asm.bind(atomic);
+  asm.lockInc(qword(pcref(PercpuRef.count)));
+  asm.bind(done);
+});
+
+const percpuRefPut = piece('percpu_ref_put', ({ asm }: Ctx) => {
+  const atomic = asm.label('atomic');
+  const done = asm.label('put');
+  refMode(asm, atomic);
+  asm.dec(qword(gsPtr(rcx)));
+  asm.jmpShort(done);
+  asm.bind(atomic);
+  asm.lockDec(qword(pcref(PercpuRef.count)));
+  asm.jccShort('ne', done);
+  asm.movImm(qword(pcref(PercpuRef.released)), 1, 'last reference: release');
+  asm.bind(done);
+});
+
+/** rcx = per-CPU counter; branches away in atomic mode. */
+function refMode(asm: Assembler, atomic: Label): void {
+  asm.mov(rcx, pcref(PercpuRef.percpuCountPtr));
+  asm.testImm(ecx, PercpuRef.ATOMIC | PercpuRef.DEAD);
+  asm.jccShort('ne', atomic);
+}
+
+/** A function on a 16-byte boundary, int3 between functions, named in the symbol table. */
+function func(name: string, body: (ctx: Ctx) => void): (ctx: Ctx) => void {
+  const pad = piece('align', ({ asm }: Ctx) => {
+    while (asm.offset % 16 !== 0) asm.int3();
+  });
+  const emit = piece(name, body);
+  return (ctx) => {
+    pad(ctx);
+    const start = ctx.asm.offset;
+    emit(ctx);
+    ctx.asm.symbol(name, start);
+  };
+}
