@@ -1,5 +1,13 @@
 export { movPtr, NOP5, NOPS } from './kernel-encoding.ts';
 export {
+  formatListing,
+  type ListingOptions,
+  type ListingRow,
+  listBytes,
+  listCode,
+  type Paint,
+} from './listing.ts';
+export {
   decidePoke,
   POKE_BYTES,
   type PokeRequest,
@@ -25,6 +33,7 @@ export {
   type Step,
   stepPath,
 } from './x86/code.ts';
+export { type Disassembled, disassemble } from './x86/disasm.ts';
 export type { AluOp, Cond } from './x86/encoding.ts';
 export { linkCode } from './x86/link.ts';
 export * from './x86/operand.ts';

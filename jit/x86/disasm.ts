@@ -1,0 +1,72 @@
+import { createRequire } from 'node:module';
+import type * as Iced from 'iced-x86';
+import { type Kaddr, kaddr } from '../../lib/index.ts';
+
+/** One decoded instruction. */
+export interface Disassembled {
+  readonly offset: number;
+  readonly sizeBytes: number;
+  /** Intel syntax, numbers in hex; branch targets as absolute addresses. */
+  readonly text: string;
+  /** Mnemonic with prefixes, e.g. `call` or `lock xadd`. */
+  readonly mnemonic: string;
+  /** Where a direct call or branch goes. */
+  readonly target: Kaddr | undefined;
+  /** False when the bytes are no instruction. */
+  readonly valid: boolean;
+}
+
+// The decoder is WebAssembly of more than a megabyte: loaded when the first listing is made, not before.
+const require = createRequire(import.meta.url);
+let loaded: { iced: typeof Iced; formatter: Iced.Formatter } | undefined;
+
+function load(): { iced: typeof Iced; formatter: Iced.Formatter } {
+  if (loaded !== undefined) return loaded;
+  const iced = require('iced-x86') as typeof Iced;
+  const formatter = new iced.Formatter(iced.FormatterSyntax.Intel);
+  formatter.hexPrefix = '0x';
+  formatter.hexSuffix = '';
+  formatter.uppercaseHex = false;
+  formatter.spaceAfterOperandSeparator = true;
+  formatter.showBranchSize = false;
+  formatter.branchLeadingZeros = false;
+  formatter.firstOperandCharIndex = MNEMONIC_COLUMNS;
+  loaded = { iced, formatter };
+  return loaded;
+}
+
+/** Columns that the mnemonic takes before the first operand. */
+export const MNEMONIC_COLUMNS = 8;
+
+/** Decodes bytes with a decoder that knows nothing of our assembler. Undecodable bytes come out one by one as `(bad)`. */
+export function disassemble(bytes: Uint8Array, base: Kaddr): Disassembled[] {
+  const { iced, formatter } = load();
+  const decoder = new iced.Decoder(64, bytes, iced.DecoderOptions.None);
+  const rows: Disassembled[] = [];
+  try {
+    decoder.ip = base;
+    while (decoder.canDecode) {
+      const offset = decoder.position;
+      const insn = decoder.decode();
+      const valid = insn.code !== iced.Code.INVALID;
+      if (valid) {
+        rows.push({
+          offset,
+          sizeBytes: insn.length,
+          text: formatter.format(insn),
+          mnemonic: formatter.formatMnemonic(insn),
+          target: insn.nearBranchTarget === 0n ? undefined : kaddr(insn.nearBranchTarget),
+          valid,
+        });
+      } else {
+        rows.push({ offset, sizeBytes: 1, text: '(bad)', mnemonic: '(bad)', target: undefined, valid });
+        decoder.position = offset + 1;
+        decoder.ip = kaddr(base + BigInt(offset + 1));
+      }
+      insn.free();
+    }
+  } finally {
+    decoder.free();
+  }
+  return rows;
+}
