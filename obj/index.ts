@@ -1,3 +1,14 @@
+export { type AsmTextOptions, type AssembledLine, type AssembledText, assembleText } from './asm-text.ts';
+export {
+  Btf,
+  type BtfEnumerator,
+  type BtfMember,
+  type BtfParam,
+  type BtfSecVar,
+  type BtfType,
+  objectBtf,
+  parseBtf,
+} from './btf.ts';
 export {
   type ElfMachine,
   type ElfObject,
@@ -31,4 +42,5 @@ export {
   type SiteRecord,
 } from './link.ts';
 export type { ArgModel, FuncModel, RetModel } from './model.ts';
+export { parsePrototype } from './prototype.ts';
 export { type FtraceSite, ftraceSites, SITE_BYTES } from './sites.ts';

@@ -130,8 +130,12 @@ function firstIndex(symbols: readonly LinkedSymbol[], holds: (symbol: LinkedSymb
 }
 
 /** The contents of `length` bytes at `address`, or undefined when they are not all in one group's bytes. */
-export function linkedBytes(linked: LinkedObject, address: Kaddr, length: number): Uint8Array | undefined {
-  for (const group of linked.groups) {
+export function linkedBytes(
+  groups: readonly LinkedGroup[],
+  address: Kaddr,
+  length: number,
+): Uint8Array | undefined {
+  for (const group of groups) {
     if (address < group.address || address - group.address > BigInt(group.bytes.length - length)) continue;
     const offset = Number(address - group.address);
     return group.bytes.subarray(offset, offset + length);
@@ -205,8 +209,8 @@ class Linker {
   /** Every undefined symbol that is used and cannot be resolved, in one error. */
   refuseUndefined(): void {
     const names = new Set<string>();
-    for (const { group, reloc } of this.#loadedRelocations()) {
-      if (reloc.symbol.section !== 'undef' || isFentryCall(group, reloc)) continue;
+    for (const { section, reloc } of this.#loadedRelocations()) {
+      if (reloc.symbol.section !== 'undef' || isFentryCall(section, reloc)) continue;
       if (this.#addressOf(reloc.symbol) === undefined) names.add(shown(reloc.symbol.name));
     }
     if (names.size === 0) return;
@@ -226,7 +230,7 @@ class Linker {
       if (form === undefined) continue;
       const offset = sectionOffset + reloc.offset;
       const place = addrAdd(group.address, offset);
-      if (isFentryCall(group, reloc)) {
+      if (isFentryCall(section, reloc)) {
         fentryCalls.push({ displacement: place, throughGot: form.usesGot });
         if (this.#addressOf(reloc.symbol) === undefined) continue;
       }
@@ -397,8 +401,10 @@ function byAddress(a: LinkedSymbol, b: LinkedSymbol): number {
   return Number(a.binding === 'local') - Number(b.binding === 'local');
 }
 
-/** Whether a relocation is the displacement of a call of `__fentry__`, direct or through the GOT. */
-function isFentryCall(group: PlacedGroup, { symbol, type }: ElfReloc): boolean {
+/** Whether a relocation is the displacement of `call __fentry__` (e8) or of the call through the GOT (ff 15). */
+function isFentryCall({ data }: ElfSection, { symbol, type, offset }: ElfReloc): boolean {
+  if (symbol.name !== FENTRY) return false;
   const form = RELOC_FORMS.get(type);
-  return symbol.name === FENTRY && group.kind === 'text' && form?.widthBytes === 4 && form.fit === 'signed';
+  if (form?.usesGot === true) return data[offset - 2] === 0xff && data[offset - 1] === 0x15;
+  return (form?.name === 'R_X86_64_PLT32' || form?.name === 'R_X86_64_PC32') && data[offset - 1] === 0xe8;
 }

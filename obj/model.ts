@@ -1,6 +1,8 @@
+import { type CFunction, type CType, resolved, spell } from './ctype.ts';
+
 /*
  * The model of a traced function: what a trampoline must know of its prototype to save its arguments
- * and give back its result. Built from BTF (btf-model.ts) or from C text (prototype.ts).
+ * and give back its result. Built from BTF (btf.ts) or from C text (prototype.ts).
  */
 
 /** One parameter. Kernel: `struct btf_func_model`, include/linux/bpf.h. */
@@ -30,4 +32,83 @@ export interface FuncModel {
   /** At most 12, the kernel's MAX_BPF_FUNC_ARGS; an emitter may take fewer. */
   readonly args: readonly ArgModel[];
   readonly ret: RetModel;
+}
+
+/** Kernel: MAX_BPF_FUNC_ARGS, include/linux/bpf.h. */
+export const MAX_FUNC_ARGS = 12;
+
+/** What a prototype is refused for: the index of a parameter, the result, or the function as a whole. */
+export type RefusedPart = number | 'result' | 'function';
+
+/**
+ * The model of a prototype.
+ *
+ * Kernel: btf_distill_func_proto, kernel/bpf/btf.c. Refusing integers of 128 bits is our own rule:
+ * no argument slot holds one.
+ *
+ * @param refuse is called with what is wrong, where; must throw
+ */
+export function distill(
+  name: string,
+  proto: CFunction,
+  refuse: (part: RefusedPart, reason: string) => never,
+): FuncModel {
+  if (proto.variadic) {
+    refuse('function', 'takes a variable number of arguments (...), which a trampoline cannot save');
+  }
+  if (proto.params.length > MAX_FUNC_ARGS) {
+    refuse('function', `has ${proto.params.length} parameters; a trampoline takes at most ${MAX_FUNC_ARGS}`);
+  }
+  const args = proto.params.map((param, index): ArgModel => {
+    const scalar = scalarOf(param.type);
+    if (typeof scalar === 'string') return refuse(index, `(${spell(param.type)}) is ${scalar}`);
+    return { name: param.name, type: spell(param.type), ...scalar };
+  });
+  return { name, args, ret: retModel(proto.ret, refuse) };
+}
+
+function retModel(type: CType, refuse: (part: RefusedPart, reason: string) => never): RetModel {
+  const text = spell(type);
+  if (resolved(type).kind === 'void') return { type: text, sizeBytes: 0, signed: false, pointer: false };
+  const scalar = scalarOf(type);
+  return typeof scalar === 'string' ? refuse('result', `(${text}) is ${scalar}`) : { type: text, ...scalar };
+}
+
+/** What fits one register, or why the type does not. */
+function scalarOf(type: CType): Pick<ArgModel, 'sizeBytes' | 'signed' | 'pointer'> | string {
+  const bare = resolved(type);
+  switch (bare.kind) {
+    case 'int':
+    case 'enum': {
+      const { sizeBytes, signed } = bare;
+      if (sizeBytes === 1 || sizeBytes === 2 || sizeBytes === 4 || sizeBytes === 8) {
+        return { sizeBytes, signed, pointer: false };
+      }
+      return `an integer of ${8 * sizeBytes} bits, which does not fit one register`;
+    }
+    case 'pointer':
+      return { sizeBytes: 8, signed: false, pointer: true };
+    case 'float':
+      return 'a floating-point number, and a trampoline saves only integer registers';
+    case 'struct':
+    case 'union':
+      return `a ${bare.kind} by value; only integers and pointers are traced`;
+    case 'typedef':
+      return `of the unknown type ${bare.name}: write the integer or pointer type it stands for`;
+    case 'void':
+      return 'void';
+    case 'array':
+    case 'function':
+      return `${bare.kind === 'array' ? 'an array' : 'a function'} by value`;
+    default:
+      return `of the unknown kind ${bare.kind}`;
+  }
+}
+
+/** How messages name the refused part of a function. */
+export function partName(proto: CFunction, part: RefusedPart): string {
+  if (part === 'function') return 'it';
+  if (part === 'result') return 'the result';
+  const name = proto.params[part]?.name;
+  return `parameter ${part + 1}${name === undefined ? '' : ` '${name}'`}`;
 }

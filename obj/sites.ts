@@ -34,7 +34,7 @@ export function ftraceSites(linked: LinkedObject): FtraceSite[] {
   for (const { displacement, throughGot } of linked.fentryCalls) {
     const address = addrAdd(displacement, -1);
     if (throughGot) throw throughGotError(linked, address);
-    if (linkedBytes(linked, address, 1)?.[0] === CALL) calls.add(address);
+    calls.add(address);
   }
   const fentry = findSymbol(linked, FENTRY)?.address;
   const sites = new Map<bigint, FtraceSite>();
@@ -42,7 +42,18 @@ export function ftraceSites(linked: LinkedObject): FtraceSite[] {
   for (const address of calls) {
     if (!sites.has(address)) sites.set(address, named(linked, address as Kaddr, 'call'));
   }
-  return [...sites.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+  const sorted = [...sites.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+  refuseOverlaps(linked, sorted);
+  return sorted;
+}
+
+function refuseOverlaps(linked: LinkedObject, sites: readonly FtraceSite[]): void {
+  sites.forEach(({ address }, index) => {
+    const last = sites[index - 1];
+    if (last === undefined || address - last.address >= BigInt(SITE_BYTES)) return;
+    const both = `0x${last.address.toString(16)} and 0x${address.toString(16)}`;
+    throw new InputError(linked.object.file, undefined, `the trace sites at ${both} overlap (5 bytes each)`);
+  });
 }
 
 const CALL = 0xe8;
@@ -57,8 +68,9 @@ function siteOf(
   fentry: Kaddr | undefined,
 ): FtraceSite {
   const { address } = record;
-  const bytes = linkedBytes(linked, address, SITE_BYTES);
-  if (bytes === undefined) throw recordError(linked, record, 'which is not in what is loaded');
+  const text = linked.groups.filter((group) => group.kind === 'text');
+  const bytes = linkedBytes(text, address, SITE_BYTES);
+  if (bytes === undefined) throw recordError(linked, record, 'which is not in loaded text');
   // An image has no relocations left: there the call itself must lead to the symbol.
   const isCall = calls.has(address) || (bytes[0] === CALL && callTarget(address, bytes) === fentry);
   if (isCall) return named(linked, address, 'call');
