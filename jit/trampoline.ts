@@ -53,13 +53,13 @@ export function prepareTrampoline(
 ): Prepared {
   const rev = revisions[revision];
   const flags = request.flags & rev.knownFlags;
+  const refusal = rev.refuse(request, flags);
+  if (refusal !== undefined) return { ret: -Errno[refusal.code], why: refusal.why };
   for (const size of request.argSizes) {
     if (size !== 1 && size !== 2 && size !== 4 && size !== 8) {
       throw new InputError('argSizes', undefined, `an argument of ${size} bytes; only 1, 2, 4 and 8 exist`);
     }
   }
-  const refusal = rev.refuse(request, flags);
-  if (refusal !== undefined) return { ret: -Errno[refusal.code], why: refusal.why };
 
   const record = options.provenance ?? false;
   const asm = new Assembler(request.image, { record, buffer: scratch });
