@@ -17,7 +17,7 @@ export {
 } from './poke.ts';
 export { type HelperAddresses, type ProgRef, TrampFlag, type TrampolineRequest } from './request.ts';
 export { REVISIONS, type RevisionName } from './rev/revision.ts';
-export { emitRuntime, RuntimeData, type RuntimeLayout, STATS_KEY } from './runtime/runtime.ts';
+export { emitRuntime, GET_FUNC_IP, RuntimeData, type RuntimeLayout, STATS_KEY } from './runtime/runtime.ts';
 export { BpfProg, BpfProgStats, BpfTrampImage, PercpuRef, TaskStruct } from './runtime/structs.ts';
 export { type Prepared, prepareTrampoline, type RefusedImage, type TrampolineImage } from './trampoline.ts';
 export { Assembler, Label, OutOfRange } from './x86/assembler.ts';

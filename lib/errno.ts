@@ -1,5 +1,6 @@
 /** The kernel's error numbers that appear here, by their names. */
 export const Errno = {
+  EPERM: 1,
   ENOENT: 2,
   E2BIG: 7,
   EAGAIN: 11,

@@ -9,12 +9,14 @@
  *   void __bpf_tramp_enter(im)                   rdi
  *   void __bpf_tramp_exit(im)
  *   u64  sched_clock()
+ *   u64  bpf_get_func_ip(ctx)                    for programs, v5.15 on
  *
  * They use rax, rcx and rdx only and no stack but return addresses.
  */
 
 import { kaddr } from '../../lib/index.ts';
 import { NOP5 } from '../kernel-encoding.ts';
+import type { RevisionName } from '../rev/revision.ts';
 import { Assembler, type Label } from '../x86/assembler.ts';
 import type { Code } from '../x86/code.ts';
 import {
@@ -59,6 +61,9 @@ export const RuntimeData = {
 /** The patched places that are a jump while run-time statistics are on and a nop while they are off. */
 export const STATS_KEY = 'bpf_stats_enabled_key';
 
+/** The helper that makes a program's image keep the traced function's address. */
+export const GET_FUNC_IP = 'bpf_get_func_ip';
+
 /** start times: 0 do not run, 1 run without time, anything else the time. */
 const NO_START_TIME = 1;
 
@@ -71,7 +76,7 @@ interface Ctx {
  * Emits the runtime as relocatable code with one symbol per function and one site per static branch.
  * Link it with `linkCode`, giving the addresses of `RuntimeData`.
  */
-export function emitRuntime(layout: RuntimeLayout): Code {
+export function emitRuntime(revision: RevisionName, layout: RuntimeLayout): Code {
   const asm = new Assembler(kaddr(0));
   const ctx: Ctx = { asm, layout };
   schedClock(ctx);
@@ -81,6 +86,7 @@ export function emitRuntime(layout: RuntimeLayout): Code {
   progExitSleepable(ctx);
   trampEnter(ctx);
   trampExit(ctx);
+  if (revision !== 'v5.13') getFuncIp(ctx);
   return asm.finish();
 }
 
@@ -137,6 +143,12 @@ const trampExit = func('__bpf_tramp_exit', (ctx) => {
   percpuRefPut(ctx);
   rcuReadUnlock(ctx);
   ctx.asm.ret();
+});
+
+/** Kernel: bpf_get_func_ip_tracing, kernel/trace/bpf_trace.c */
+const getFuncIp = func(GET_FUNC_IP, ({ asm }) => {
+  asm.mov(rax, ptr(rdi, -8), 'the word below argument 0');
+  asm.ret();
 });
 
 // -- the task in rdx: readers and migration -----------------------------------------------------

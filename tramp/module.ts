@@ -1,0 +1,190 @@
+import { Bug, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
+import {
+  type ElfObject,
+  type FtraceSite,
+  ftraceSites,
+  type LayoutGroup,
+  type LinkedSymbol,
+  layoutObject,
+  linkObject,
+} from '../obj/index.ts';
+import type { Ksym } from './kallsyms.ts';
+import type { Kernel } from './kernel.ts';
+
+/** What a module consists of, once it is in memory. */
+export interface ModuleContents {
+  readonly name: string;
+  /** Ranges of executable memory. */
+  readonly text: readonly { readonly address: Kaddr; readonly sizeBytes: number }[];
+  /** All defined symbols. */
+  readonly symbols: readonly LinkedSymbol[];
+  /** Those that are functions. */
+  readonly functions: readonly LinkedSymbol[];
+  /** Places where its functions can be traced. */
+  readonly sites: readonly FtraceSite[];
+  /** Where its text counts: a module's, or the kernel's own, which cannot be unloaded. */
+  readonly origin: 'module' | 'kernel';
+  /** Gives all its memory back. */
+  readonly free: () => void;
+}
+
+/**
+ * Code that was loaded: a relocatable object becomes a module in the modules area, a static executable
+ * is mapped where it was linked and counts as text of the kernel itself.
+ *
+ * Kernel: struct module; load_module, kernel/module.c
+ */
+export class KModule {
+  readonly contents: ModuleContents;
+  readonly #kernel: Kernel;
+  readonly #ksyms: readonly Ksym[];
+  readonly #byName: ReadonlyMap<string, LinkedSymbol>;
+  #references = 0;
+  #going = false;
+
+  /** Makes symbols and sites known. */
+  constructor(kernel: Kernel, contents: ModuleContents) {
+    const { name, functions, symbols, origin, sites } = contents;
+    this.#kernel = kernel;
+    this.contents = contents;
+    // of several symbols with one name, a global one
+    const locals = symbols.filter(({ binding }) => binding === 'local');
+    const globals = symbols.filter(({ binding }) => binding !== 'local');
+    this.#byName = new Map([...locals, ...globals].map((symbol) => [symbol.name, symbol]));
+    this.#ksyms = functions.map(({ name: symbol, address, sizeBytes }) => ({
+      name: symbol,
+      start: address,
+      sizeBytes,
+      kind: origin,
+      ...(origin === 'module' ? { module: name } : {}),
+    }));
+    for (const ksym of this.#ksyms) kernel.kallsyms.add(ksym);
+    for (const site of sites) kernel.ftrace.addSite(site.address);
+    kernel.modules.push(this);
+  }
+
+  get name(): string {
+    return this.contents.name;
+  }
+
+  /** References by trampolines. */
+  get references(): number {
+    return this.#references;
+  }
+
+  /** A defined symbol of any kind. */
+  symbol(name: string): LinkedSymbol | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** Whether an address is in its text. Kernel: within_module */
+  holds(address: Kaddr): boolean {
+    return this.contents.text.some(
+      ({ address: start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes),
+    );
+  }
+
+  /** Takes a reference unless the module is going. Kernel: try_module_get */
+  tryGet(): boolean {
+    if (this.#going) return false;
+    this.#references++;
+    return true;
+  }
+
+  /** Kernel: module_put */
+  put(): void {
+    if (this.#references === 0) throw new Bug(`module ${this.name} is put once too often`);
+    this.#references--;
+  }
+
+  /** Unloads it. @throws KernelError EBUSY while it is in use, or for kernel text. Kernel: delete_module */
+  unload(): void {
+    const { origin, sites, free } = this.contents;
+    if (origin === 'kernel' || this.#references > 0) {
+      const why = origin === 'kernel' ? 'it is kernel text' : `${this.#references} trampolines hold it`;
+      throw new KernelError('EBUSY', 'delete_module', `${this.name}: ${why}`);
+    }
+    this.#going = true;
+    for (const site of sites) this.#kernel.ftrace.removeSite(site.address);
+    for (const ksym of this.#ksyms) this.#kernel.kallsyms.remove(ksym);
+    this.#kernel.modules.splice(this.#kernel.modules.indexOf(this), 1);
+    free();
+  }
+}
+
+/**
+ * Loads an ELF file: allocate, link, write, then turn every trace site into its nop. On error nothing has changed.
+ *
+ * @throws InputError what is wrong with the file; undefined symbols by name
+ */
+export function loadModule(kernel: Kernel, object: ElfObject, name: string): KModule {
+  const layout = layoutObject(object);
+  const taken: (() => void)[] = [];
+  const free = (): void => {
+    for (const give of taken) give();
+  };
+  try {
+    const places = new Map(layout.groups.map((group) => [group, take(kernel, group, name, taken)]));
+    const linked = linkObject(
+      layout,
+      (group) => places.get(group) as Kaddr,
+      (symbol) => resolveSymbol(kernel, symbol),
+    );
+    const sites = ftraceSites(linked);
+    for (const { kind, address, bytes } of linked.groups) {
+      if (kind === 'text') kernel.machine.patchText(address, bytes);
+      else kernel.machine.memory.write(address, bytes);
+    }
+    return new KModule(kernel, {
+      name,
+      text: linked.groups.filter(({ kind }) => kind === 'text'),
+      symbols: linked.symbols,
+      functions: linked.functions,
+      sites,
+      origin: object.type === 'rel' ? 'module' : 'kernel',
+      free,
+    });
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+const PAGE = 4096n;
+
+/** Allocates a group's memory and notes how to give it back. */
+function take(kernel: Kernel, group: LayoutGroup, module: string, taken: (() => void)[]): Kaddr {
+  const { memory } = kernel.machine;
+  const name = `${module} ${group.kind}`;
+  if (group.fixed !== undefined) {
+    const start = kaddr(group.fixed & -PAGE);
+    const end = (group.fixed + BigInt(group.sizeBytes) + PAGE - 1n) & -PAGE;
+    const perms = ({ text: 'rx', rodata: 'r', data: 'rw', bss: 'rw' } as const)[group.kind];
+    const region = memory.map(start, Number(end - start), perms, name);
+    taken.push(() => memory.unmap(region));
+    return group.fixed;
+  }
+  const align = { align: Math.max(group.alignBytes, Number(PAGE)) };
+  if (group.kind === 'text') {
+    const text = memory.allocText(group.sizeBytes, name, align);
+    taken.push(() => memory.freeText(text));
+    return text;
+  }
+  const data =
+    group.kind === 'rodata'
+      ? memory.allocRodata(group.sizeBytes, name, align)
+      : memory.allocData(group.sizeBytes, name, align);
+  taken.push(() => memory.freeData(data));
+  return data;
+}
+
+/** What a name means to code that is loaded now: a kernel function, or a global symbol of what is there already. */
+export function resolveSymbol(kernel: Kernel, name: string): Kaddr | undefined {
+  const helper = kernel.helpers[name];
+  if (helper !== undefined) return helper;
+  for (const module of kernel.modules) {
+    const symbol = module.symbol(name);
+    if (symbol !== undefined && symbol.binding !== 'local') return symbol.address;
+  }
+  return undefined;
+}

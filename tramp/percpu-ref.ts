@@ -1,0 +1,102 @@
+import type { Machine } from '../emu/index.ts';
+import { PercpuRef as Field } from '../jit/index.ts';
+import { Bug, type Kaddr, kaddr } from '../lib/index.ts';
+import type { GracePeriods } from './grace.ts';
+
+/*
+ *             kill()                confirmed                     last put
+ *   PERCPU ------------> DEAD ---------------------> ATOMIC ---------------------> released
+ *   gs: counters         new gets and puts are       count = sum of the counters
+ *                        atomic from here on         (the bias and our own reference gone)
+ *
+ * The counters and the flags are in guest memory: __bpf_tramp_enter and __bpf_tramp_exit work on them
+ * without leaving the guest (jit/runtime).
+ */
+
+/** Keeps the atomic count away from zero while the per-CPU counters are in use. Kernel: PERCPU_COUNT_BIAS */
+const BIAS = 1n << 63n;
+
+/**
+ * A reference count that is cheap to take on every CPU until it is killed.
+ * Kernel: lib/percpu-refcount.c
+ */
+export class PercpuRef {
+  readonly #machine: Machine;
+  readonly #grace: GracePeriods;
+  readonly #address: Kaddr;
+  readonly #counter: number;
+  readonly #release: () => void;
+  #state: 'percpu' | 'dead' | 'atomic' | 'released' = 'percpu';
+
+  /**
+   * @param address the struct percpu_ref in guest memory
+   * @param release called once, when the last reference is gone after kill(). Kernel: percpu_ref_init
+   */
+  constructor(machine: Machine, grace: GracePeriods, address: Kaddr, release: () => void) {
+    this.#machine = machine;
+    this.#grace = grace;
+    this.#address = address;
+    this.#release = release;
+    this.#counter = machine.percpu.alloc(8, 8);
+    this.#set(Field.percpuCountPtr, BigInt(this.#counter));
+    this.#set(Field.count, BIAS + 1n);
+    this.#set(Field.released, 0n);
+  }
+
+  get state(): 'percpu' | 'dead' | 'atomic' | 'released' {
+    return this.#state;
+  }
+
+  /**
+   * Drops the owner's reference and has gets and puts count atomically; release follows once all others
+   * are dropped too. Kernel: percpu_ref_kill
+   */
+  kill(): void {
+    if (this.#state !== 'percpu') throw new Bug(`percpu_ref killed while ${this.#state}`);
+    this.#state = 'dead';
+    this.#set(Field.percpuCountPtr, BigInt(this.#counter | Field.ATOMIC | Field.DEAD));
+    // Gets and puts run under rcu_read_lock: after a grace period nobody is left who saw the old flags.
+    this.#grace.callRcu(() => this.#switchToAtomic());
+  }
+
+  /** Fires release when a guest dropped the last reference. */
+  poll(): void {
+    if (this.#state !== 'atomic' || this.#get(Field.released) === 0n) return;
+    this.#state = 'released';
+    this.#release();
+  }
+
+  /** References held now, the owner's included. */
+  references(): bigint {
+    if (this.#state === 'released') return 0n;
+    const count = BigInt.asIntN(64, this.#get(Field.count));
+    return this.#state === 'atomic' ? count : BigInt.asIntN(64, count - BIAS + this.#sum());
+  }
+
+  /** Frees the counters. Kernel: percpu_ref_exit */
+  exit(): void {
+    this.#machine.percpu.free(this.#counter);
+  }
+
+  #switchToAtomic(): void {
+    const count = this.#get(Field.count) + this.#sum() - BIAS;
+    this.#state = 'atomic';
+    // and the owner's own reference goes
+    this.#set(Field.count, count - 1n);
+    if (BigInt.asUintN(64, count - 1n) === 0n) this.#set(Field.released, 1n);
+    this.poll();
+  }
+
+  #sum(): bigint {
+    const { memory, percpu, cpus } = this.#machine;
+    return cpus.reduce((sum, { id }) => sum + memory.readU64(percpu.address(this.#counter, id)), 0n);
+  }
+
+  #get(field: number): bigint {
+    return this.#machine.memory.readU64(kaddr(this.#address + BigInt(field)));
+  }
+
+  #set(field: number, value: bigint): void {
+    this.#machine.memory.writeU64(kaddr(this.#address + BigInt(field)), value);
+  }
+}

@@ -1,0 +1,265 @@
+/*
+ * Trampolines: which programs are attached where, and the image that runs them.
+ *
+ *   get(key)  ->  linkProg / unlinkProg  ->  update  ->  image.ts
+ *                                              |
+ *                          register / modify / unregister the call at the function's entry
+ *
+ * Kernel: kernel/bpf/trampoline.c
+ */
+
+import { TrampFlag, type TrampolineRequest } from '../jit/index.ts';
+import { Bug, type Kaddr, KernelError } from '../lib/index.ts';
+import type { FuncModel } from '../obj/index.ts';
+import { IMAGE_BYTES, imageAlloc, imageFree, imagePut, type TrampImage } from './image.ts';
+import type { Kernel } from './kernel.ts';
+import type { KModule } from './module.ts';
+import { type BpfProg, PROG_KINDS, type ProgKind } from './prog.ts';
+import { textPoke } from './text-poke.ts';
+
+/** Programs of one kind that an image has room for. Kernel: BPF_MAX_TRAMP_PROGS */
+export const MAX_TRAMP_PROGS = 38;
+
+/** What a trampoline traces. Kernel: struct bpf_attach_target_info */
+export interface AttachTarget {
+  readonly addr: Kaddr;
+  readonly model: FuncModel;
+}
+
+/** All that is attached to one function. Kernel: struct bpf_trampoline */
+export class Trampoline {
+  readonly key: bigint;
+  references = 1;
+  /** Set once, by the first get that knows it. */
+  func: AttachTarget | undefined;
+  ftraceManaged = false;
+  module: KModule | undefined;
+  /** Attached programs, newest first. */
+  readonly progs: Readonly<Record<ProgKind, BpfProg[]>> = { fentry: [], fmod_ret: [], fexit: [] };
+  curImage: TrampImage | undefined;
+  /** Number of the next image; 0 when there is none. */
+  selector = 0;
+
+  constructor(key: bigint) {
+    this.key = key;
+  }
+
+  get target(): AttachTarget {
+    if (this.func === undefined) throw new Bug(`trampoline ${this.key} has no function yet`);
+    return this.func;
+  }
+}
+
+/** 2^64 divided by the golden ratio. Kernel: GOLDEN_RATIO_64, include/linux/hash.h */
+const GOLDEN_RATIO_64 = 0x61c8_8646_80b5_83ebn;
+const HASH_BITS = 10;
+
+/** The hash table of all trampolines: 1,024 buckets by key. */
+export class TrampolineTable {
+  readonly #buckets: Trampoline[][] = Array.from({ length: 1 << HASH_BITS }, () => []);
+
+  /** Finds the trampoline of a key or makes one; either way the caller gets a reference. Kernel: bpf_trampoline_lookup */
+  lookup(key: bigint): Trampoline {
+    const bucket = this.#bucket(key);
+    const found = bucket.find((tr) => tr.key === key);
+    if (found !== undefined) {
+      found.references++;
+      return found;
+    }
+    const tr = new Trampoline(key);
+    bucket.unshift(tr);
+    return tr;
+  }
+
+  /** As lookup, and names the traced function if this is the first to do so. Kernel: bpf_trampoline_get */
+  get(key: bigint, target: AttachTarget): Trampoline {
+    const tr = this.lookup(key);
+    tr.func ??= target;
+    return tr;
+  }
+
+  /**
+   * Drops a reference; with the last one the trampoline goes, unless programs are attached. Its last
+   * image may outlive it. Kernel: bpf_trampoline_put
+   */
+  put(kernel: Kernel, tr: Trampoline): void {
+    if (tr.references === 0) throw new Bug(`trampoline ${tr.key} is put once too often`);
+    if (--tr.references > 0) return;
+    if (kernel.warnOn(tr.progs.fentry.length > 0, `bpf_trampoline_put: ${tr.key} has fentry programs`))
+      return;
+    if (kernel.warnOn(tr.progs.fexit.length > 0, `bpf_trampoline_put: ${tr.key} has fexit programs`)) return;
+    const bucket = this.#bucket(tr.key);
+    bucket.splice(bucket.indexOf(tr), 1);
+  }
+
+  /** All trampolines, in no particular order. */
+  list(): Trampoline[] {
+    return this.#buckets.flat();
+  }
+
+  /** Kernel: hash_64 */
+  #bucket(key: bigint): Trampoline[] {
+    const hash = BigInt.asUintN(64, key * GOLDEN_RATIO_64) >> BigInt(64 - HASH_BITS);
+    return this.#buckets[Number(hash)] as Trampoline[];
+  }
+}
+
+/**
+ * Attaches a program and puts the new image in place. On error everything is as before.
+ *
+ * @throws KernelError E2BIG too many programs, EBUSY attached already, or what `update` met
+ *
+ * Kernel: bpf_trampoline_link_prog
+ */
+export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+  const op = 'bpf_trampoline_link_prog';
+  const list = tr.progs[prog.kind];
+  // The kernel counts fentry and fexit together and forgets fmod_ret, which then overflows its array.
+  const counted = tr.progs.fentry.length + tr.progs.fexit.length;
+  if (counted >= MAX_TRAMP_PROGS || list.length >= MAX_TRAMP_PROGS) {
+    throw new KernelError('E2BIG', op, `${tr.target.model.name} has ${MAX_TRAMP_PROGS} programs already`);
+  }
+  if (prog.linked) throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
+  list.unshift(prog);
+  prog.linked = true;
+  try {
+    update(kernel, tr);
+  } catch (error) {
+    list.splice(list.indexOf(prog), 1);
+    prog.linked = false;
+    throw error;
+  }
+}
+
+/**
+ * Detaches a program. As in the kernel it is off the list even when putting the new image in place fails.
+ *
+ * @throws KernelError what `update` met
+ *
+ * Kernel: bpf_trampoline_unlink_prog
+ */
+export function unlinkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+  const list = tr.progs[prog.kind];
+  const index = list.indexOf(prog);
+  if (index < 0) throw new Bug(`program ${prog.name} is not attached to ${tr.target.model.name}`);
+  list.splice(index, 1);
+  prog.linked = false;
+  update(kernel, tr);
+}
+
+/** Makes the image and the call at the function's entry agree with the lists. Kernel: bpf_trampoline_update */
+function update(kernel: Kernel, tr: Trampoline): void {
+  const { curImage } = tr;
+  if (PROG_KINDS.every((kind) => tr.progs[kind].length === 0)) {
+    if (curImage === undefined) throw new Bug(`trampoline ${tr.key} had nothing attached`);
+    try {
+      unregisterFentry(kernel, tr, curImage.image);
+    } finally {
+      // retired and forgotten even when the call at the entry could not be taken away
+      imagePut(kernel, curImage);
+      tr.curImage = undefined;
+      tr.selector = 0;
+    }
+    return;
+  }
+
+  const im = imageAlloc(kernel, tr.key, tr.selector);
+  try {
+    im.write(request(kernel, tr, im));
+    kernel.warnOn(
+      curImage !== undefined && tr.selector === 0,
+      'bpf_trampoline_update: an image without number',
+    );
+    kernel.warnOn(
+      curImage === undefined && tr.selector !== 0,
+      'bpf_trampoline_update: a number without image',
+    );
+    if (curImage === undefined) registerFentry(kernel, tr, im.image);
+    else modifyFentry(kernel, tr, curImage.image, im.image);
+  } catch (error) {
+    imageFree(kernel, im);
+    throw error;
+  }
+  if (curImage !== undefined) imagePut(kernel, curImage);
+  tr.curImage = im;
+  tr.selector++;
+}
+
+function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequest {
+  const { addr, model } = tr.target;
+  const { fentry, fmod_ret: fmodRet, fexit } = tr.progs;
+  const callsOriginal = fexit.length > 0 || fmodRet.length > 0;
+  // v5.13 has no IP_ARG; its emitter ignores the bit.
+  const wantsIp = PROG_KINDS.some((kind) => tr.progs[kind].some((prog) => prog.callsGetFuncIp));
+  const { CALL_ORIG, SKIP_FRAME, RESTORE_REGS, IP_ARG } = TrampFlag;
+  return {
+    image: im.image,
+    imageSize: IMAGE_BYTES,
+    im: im.address,
+    origCall: addr,
+    argSizes: model.args.map(({ sizeBytes }) => sizeBytes),
+    retSize: model.ret.sizeBytes,
+    flags: (callsOriginal ? CALL_ORIG | SKIP_FRAME : RESTORE_REGS) | (wantsIp ? IP_ARG : 0),
+    fentry: fentry.map((prog) => prog.ref()),
+    fmodRet: fmodRet.map((prog) => prog.ref()),
+    fexit: fexit.map((prog) => prog.ref()),
+    helpers: kernel.helpers,
+    name: model.name,
+  };
+}
+
+// -- the call at the function's entry -----------------------------------------------------------
+
+/** Puts the first call in place. @throws KernelError EFAULT, ENOENT, or what patching met. Kernel: register_fentry */
+function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
+  const ip = tr.target.addr;
+  const location = kernel.ftrace.location(ip);
+  if (
+    kernel.warnOn(location !== undefined && location !== ip, 'is_ftrace_location: inside a site, not at it')
+  ) {
+    throw new KernelError(
+      'EFAULT',
+      'is_ftrace_location',
+      `${tr.target.model.name} does not start with its site`,
+    );
+  }
+  tr.ftraceManaged = location !== undefined;
+  tr.module = moduleGet(kernel, ip);
+  try {
+    if (tr.ftraceManaged) kernel.ftrace.registerDirect(ip, image);
+    else textPoke(kernel, ip, 'CALL', null, image);
+  } catch (error) {
+    modulePut(tr);
+    throw error;
+  }
+}
+
+/** Kernel: modify_fentry */
+function modifyFentry(kernel: Kernel, tr: Trampoline, old: Kaddr, image: Kaddr): void {
+  const ip = tr.target.addr;
+  if (tr.ftraceManaged) kernel.ftrace.modifyDirect(ip, old, image);
+  else textPoke(kernel, ip, 'CALL', old, image);
+}
+
+/** Kernel: unregister_fentry */
+function unregisterFentry(kernel: Kernel, tr: Trampoline, old: Kaddr): void {
+  const ip = tr.target.addr;
+  if (tr.ftraceManaged) kernel.ftrace.unregisterDirect(ip, old);
+  else textPoke(kernel, ip, 'CALL', old, null);
+  modulePut(tr);
+}
+
+/** Keeps the traced function's module loaded. @throws KernelError ENOENT when it is going. Kernel: bpf_trampoline_module_get */
+function moduleGet(kernel: Kernel, ip: Kaddr): KModule | undefined {
+  const module = kernel.modules.find((candidate) => candidate.holds(ip));
+  if (module !== undefined && !module.tryGet()) {
+    throw new KernelError('ENOENT', 'bpf_trampoline_module_get', `module ${module.name} is going`);
+  }
+  return module;
+}
+
+/** Kernel: bpf_trampoline_module_put */
+function modulePut(tr: Trampoline): void {
+  tr.module?.put();
+  tr.module = undefined;
+}
