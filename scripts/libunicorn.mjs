@@ -162,7 +162,8 @@ function fetchFromArchive(work) {
   if (result !== 0) {
     // No package lists here, or a state folder of another user: keep lists and cache of our own.
     const own = privateState(work);
-    const update = run('apt-get', [...own, '-qq', 'update'], work);
+    const strict = ['-o', 'APT::Update::Error-Mode=any'];
+    const update = run('apt-get', [...own, ...strict, '-qq', 'update'], work);
     if (update.status !== 0) return { why: `apt-get update: ${lastLine(update)}` };
     result = downloadPackage(work, own);
   }
