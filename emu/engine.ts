@@ -1,0 +1,86 @@
+/*
+ * What a CPU emulator must offer so that a machine can stand on it. The machine knows tasks, stacks,
+ * allocators and names; an engine knows mapped blocks of memory, registers and how a run ended.
+ * Adapters: unicorn/ (the native library) and unicorn-js/ (the same as WebAssembly).
+ */
+
+import type { Kaddr } from '../lib/index.ts';
+import type { Perms, RegisterName } from './api.ts';
+
+export const PAGE_SIZE: number = 4096;
+
+/** Host memory that guests see when it is mapped. The engine owns the memory, the machine what is in it. */
+export interface HostBlock {
+  /** The memory itself: live, whole pages, zeroed at first. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /**
+   * How much of the block is in use: `lanes` equal parts, the first `usedBytes` of each. Engines that
+   * copy and snapshots look no further; the rest holds what the owner filled the block with.
+   */
+  readonly lanes: number;
+  usedBytes: number;
+}
+
+/** Why a run ended. */
+export type EngineStop =
+  | 'halted'
+  | 'budget'
+  | 'stop-at'
+  | 'memory'
+  | 'exception'
+  | 'invalid-opcode'
+  | 'syscall'
+  | 'port-io';
+
+/** The access that ended a run with `memory`. */
+export interface MemoryStop {
+  readonly access: 'read' | 'write' | 'fetch';
+  readonly cause: 'unmapped' | 'protected';
+  readonly address: Kaddr;
+  readonly sizeBytes: number;
+}
+
+/** Registers and hidden state of a vCPU at one time; opaque, for any vCPU of the same engine. */
+export type EngineContext = { readonly engineContext: unknown };
+
+export interface EngineCpu {
+  /** Loads the registers for a call: rip, rsp, cleared flags, and up to 6 System V arguments. */
+  load(rip: Kaddr, rsp: Kaddr, args: readonly bigint[]): void;
+  /**
+   * Runs from rip for at most `budget` instructions (0 .. 2^53-1), exactly; stops before the
+   * instruction at `stopAt`, be it the first one.
+   */
+  run(budget: number, stopAt?: Kaddr): EngineStop;
+  /** Instructions completed by the last run; the one that ended it (hlt, a faulting one) not counted. */
+  readonly executed: number;
+  /** rax and rip as the last run left them: cheaper than get(). After `halted`, rip is behind the hlt. */
+  readonly rax: bigint;
+  readonly rip: Kaddr;
+  /** The instruction that the last run ended at: the one to come, or the one at fault. */
+  readonly stopRip: Kaddr;
+  /** After `memory`. */
+  readonly memoryStop: MemoryStop;
+  /** After `exception`: its vector. */
+  readonly vector: number;
+
+  get(name: RegisterName): bigint;
+  set(name: RegisterName, value: bigint): void;
+  setGsBase(base: Kaddr): void;
+  saveContext(): EngineContext;
+  /** GS_BASE included. */
+  restoreContext(context: EngineContext): void;
+}
+
+export interface Engine {
+  /** Name and version, e.g. `unicorn 2.0.1`. */
+  readonly name: string;
+  readonly cpus: readonly EngineCpu[];
+  /** Zeroed memory, not mapped yet. It lives until nothing refers to it and it is not mapped. */
+  allocBlock(sizeBytes: number, use?: { readonly lanes?: number; readonly usedBytes?: number }): HostBlock;
+  /** Shows a block to every vCPU. The machine has checked that the addresses are free and page-aligned. */
+  map(address: Kaddr, block: HostBlock, perms: Perms): void;
+  unmap(address: Kaddr, block: HostBlock): void;
+  /** The host wrote mapped text: every vCPU must run the new bytes from its next instruction on. */
+  textChanged(address: Kaddr, lengthBytes: number): void;
+  close(): void;
+}

@@ -1,0 +1,223 @@
+/*
+ * The hooks every vCPU has from the start: they count instructions, stop runs, and note in the control
+ * block what went wrong. They must be there before any code runs: a hook added later does not fire in
+ * code that is translated already.
+ *
+ * On x86-64 hosts they are a few bytes of native code: 8 % on a traced call, where a JavaScript
+ * callback would cost 190 ns for every instruction. Elsewhere they are those callbacks, with the same
+ * results.
+ */
+
+import koffi from 'koffi';
+import { Bug } from '../../lib/index.ts';
+import { Offset, StopCode } from './control-block.ts';
+import type { Pointer, UnicornLibrary } from './library.ts';
+
+/** Native addresses of the callbacks. Each is given its vCPU's control block as user data. */
+export interface Hooks {
+  readonly code: Pointer;
+  readonly memory: Pointer;
+  readonly interrupt: Pointer;
+  readonly syscall: Pointer;
+  readonly portIn: Pointer;
+  readonly portOut: Pointer;
+}
+
+const HookType = { INTR: 1, INSN: 2, CODE: 4, MEM_INVALID: 0x3f0 } as const;
+/** uc_x86_insn: the only instructions that can be hooked and that concern us. */
+const Insn = { IN: 218, OUT: 500, SYSCALL: 699, SYSENTER: 700 } as const;
+
+/** Installs the hooks on one engine instance. */
+export function installHooks(library: UnicornLibrary, uc: Pointer, hooks: Hooks, block: Pointer): void {
+  const handle = new BigUint64Array(1);
+  const out = Number(koffi.address(handle));
+  const add = (type: number, callback: Pointer, insn = 0): void => {
+    const error = library.uc_hook_add(uc, out, type, callback, block, 1, 0, insn);
+    if (error !== 0) throw new Bug(`uc_hook_add(${type}): error ${error}`);
+  };
+  add(HookType.CODE, hooks.code);
+  add(HookType.MEM_INVALID, hooks.memory);
+  add(HookType.INTR, hooks.interrupt);
+  add(HookType.INSN, hooks.syscall, Insn.SYSCALL);
+  add(HookType.INSN, hooks.syscall, Insn.SYSENTER);
+  add(HookType.INSN, hooks.portIn, Insn.IN);
+  add(HookType.INSN, hooks.portOut, Insn.OUT);
+}
+
+/** One machine's hooks in native code, or in JavaScript where that is not possible (or asked for). */
+export function makeHooks(library: UnicornLibrary, kind: 'native' | 'javascript'): Hooks {
+  return (kind === 'native' ? nativeHooks() : undefined) ?? javascriptHooks(library);
+}
+
+/*
+ * The native callbacks, System V. `b` is the control block; those that stop the run end in a tail call
+ * of uc_emu_stop, for which rdi still holds the engine.
+ */
+
+const CODE: readonly number[] = [
+  // (rdi uc, rsi address, edx size, rcx b)
+  [0x48, 0x89, 0x71, Offset.lastRip], //                    mov   [rcx + lastRip], rsi
+  [0x48, 0x3b, 0x71, Offset.stopAt], //                     cmp   rsi, [rcx + stopAt]
+  [0x74, 0x07], //                                          je    1f
+  [0x48, 0x83, 0x29, 0x01], //                              sub   qword [rcx + budget], 1
+  [0x7c, 0x0b], //                                          jl    2f
+  [0xc3], //                                                ret
+  [0xc7, 0x41, Offset.stopped, StopCode.stopAt, 0, 0, 0], // 1: mov dword [rcx + stopped], stopAt
+  [0xff, 0x61, Offset.emuStop], //                          jmp   [rcx + emuStop]
+  [0x90], //                                                nop
+  [0xc7, 0x41, Offset.stopped, StopCode.budget, 0, 0, 0], // 2: mov dword [rcx + stopped], budget
+  [0xff, 0x61, Offset.emuStop], //                          jmp   [rcx + emuStop]
+].flat();
+
+const MEMORY: readonly number[] = [
+  // (rdi uc, esi type, rdx address, ecx size, r8 value, r9 b) -> bool: nothing was mended
+  [0x41, 0x89, 0x71, Offset.memType], //     mov   [r9 + memType], esi
+  [0x41, 0x89, 0x49, Offset.memSize], //     mov   [r9 + memSize], ecx
+  [0x49, 0x89, 0x51, Offset.memAddress], //  mov   [r9 + memAddress], rdx
+  [0x31, 0xc0], //                           xor   eax, eax
+  [0xc3], //                                 ret
+].flat();
+
+/** The end of the hooks below, with the control block in rdx: note where, why, and stop. */
+const stopWith = (code: number): number[] =>
+  [
+    [0x48, 0x8b, 0x42, Offset.lastRip], //        mov   rax, [rdx + lastRip]
+    [0x48, 0x89, 0x42, Offset.eventRip], //       mov   [rdx + eventRip], rax
+    [0x48, 0x8b, 0x42, Offset.budget], //         mov   rax, [rdx + budget]
+    [0x48, 0x89, 0x42, Offset.eventBudget], //    mov   [rdx + eventBudget], rax
+    [0xc7, 0x42, Offset.stopped, code, 0, 0, 0], // mov dword [rdx + stopped], code
+    [0xff, 0x62, Offset.emuStop], //              jmp   [rdx + emuStop]
+  ].flat();
+
+const INTERRUPT: readonly number[] = [
+  // (rdi uc, esi vector, rdx b)
+  ...[0x89, 0x72, Offset.vector], // mov [rdx + vector], esi
+  ...stopWith(StopCode.exception),
+];
+
+const SYSCALL: readonly number[] = [
+  // (rdi uc, rsi b)
+  ...[0x48, 0x89, 0xf2], // mov rdx, rsi
+  ...stopWith(StopCode.syscall),
+];
+
+const PORT_IN: readonly number[] = [
+  // (rdi uc, esi port, edx size, rcx b) -> u32 value
+  ...[0x48, 0x89, 0xca], // mov rdx, rcx
+  ...stopWith(StopCode.portIo),
+];
+
+const PORT_OUT: readonly number[] = [
+  // (rdi uc, esi port, edx size, ecx value, r8 b)
+  ...[0x4c, 0x89, 0xc2], // mov rdx, r8
+  ...stopWith(StopCode.portIo),
+];
+
+let native: Hooks | undefined;
+
+/** The native callbacks, in one executable page made once per process; undefined where that cannot be. */
+function nativeHooks(): Hooks | undefined {
+  if (native !== undefined) return native;
+  if (process.arch !== 'x64' || process.platform !== 'linux') return undefined;
+  const page = executablePage();
+  if (page === undefined) return undefined;
+  let used = 0;
+  const place = (code: readonly number[]): Pointer => {
+    const at = used;
+    page.bytes.set(code, at);
+    used = (at + code.length + 15) & ~15;
+    return page.pointer + at;
+  };
+  native = {
+    code: place(CODE),
+    memory: place(MEMORY),
+    interrupt: place(INTERRUPT),
+    syscall: place(SYSCALL),
+    portIn: place(PORT_IN),
+    portOut: place(PORT_OUT),
+  };
+  return native;
+}
+
+function executablePage(): { pointer: Pointer; bytes: Uint8Array } | undefined {
+  const PROT_READ_WRITE_EXEC = 7;
+  const MAP_PRIVATE_ANONYMOUS = 0x22;
+  const mmap = koffi
+    .load('libc.so.6')
+    .func('intptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, long offset)');
+  const pointer = Number(mmap(0, 4096, PROT_READ_WRITE_EXEC, MAP_PRIVATE_ANONYMOUS, -1, 0));
+  // A hardened host may refuse memory that is writable and executable.
+  return pointer === -1 ? undefined : { pointer, bytes: new Uint8Array(koffi.view(pointer, 4096)) };
+}
+
+let javascript: Hooks | undefined;
+
+/** The same as JavaScript callbacks, made once per process (koffi has room for a few thousand only). */
+function javascriptHooks(library: UnicornLibrary): Hooks {
+  if (javascript !== undefined) return javascript;
+  const register = (prototype: string, callback: (...args: never[]) => unknown): Pointer =>
+    Number(koffi.register(callback, koffi.pointer(koffi.proto(prototype))));
+  const views = new Map<Pointer, DataView>();
+  const view = (block: Pointer): DataView => {
+    let found = views.get(block);
+    if (found === undefined) {
+      found = new DataView(koffi.view(block, Offset.values));
+      views.set(block, found);
+    }
+    return found;
+  };
+  const stop = (uc: Pointer, block: Pointer, code: number): void => {
+    const words = view(block);
+    words.setBigUint64(Offset.eventRip, words.getBigUint64(Offset.lastRip, true), true);
+    words.setBigUint64(Offset.eventBudget, words.getBigUint64(Offset.budget, true), true);
+    words.setUint32(Offset.stopped, code, true);
+    library.uc_emu_stop(uc);
+  };
+  javascript = {
+    code: register(
+      'void TramplabCode(uintptr_t uc, uint64_t address, uint32_t size, uintptr_t block)',
+      (uc: Pointer, address: number | bigint, _size: number, block: Pointer) => {
+        const words = view(block);
+        const rip = BigInt.asUintN(64, BigInt(address));
+        words.setBigUint64(Offset.lastRip, rip, true);
+        if (words.getBigUint64(Offset.stopAt, true) === rip) return stop(uc, block, StopCode.stopAt);
+        const budget = words.getBigInt64(Offset.budget, true) - 1n;
+        words.setBigInt64(Offset.budget, budget, true);
+        if (budget < 0n) stop(uc, block, StopCode.budget);
+      },
+    ),
+    memory: register(
+      'bool TramplabMemory(uintptr_t uc, int type, uint64_t address, int size, int64_t value, uintptr_t block)',
+      (_uc: Pointer, type: number, address: number | bigint, size: number, _value: unknown, block: Pointer) => {
+        const words = view(block);
+        words.setUint32(Offset.memType, type, true);
+        words.setUint32(Offset.memSize, size, true);
+        words.setBigUint64(Offset.memAddress, BigInt.asUintN(64, BigInt(address)), true);
+        return false;
+      },
+    ),
+    interrupt: register(
+      'void TramplabInterrupt(uintptr_t uc, uint32_t vector, uintptr_t block)',
+      (uc: Pointer, vector: number, block: Pointer) => {
+        view(block).setUint32(Offset.vector, vector, true);
+        stop(uc, block, StopCode.exception);
+      },
+    ),
+    syscall: register('void TramplabSyscall(uintptr_t uc, uintptr_t block)', (uc: Pointer, block: Pointer) =>
+      stop(uc, block, StopCode.syscall),
+    ),
+    portIn: register(
+      'uint32_t TramplabIn(uintptr_t uc, uint32_t port, int size, uintptr_t block)',
+      (uc: Pointer, _port: number, _size: number, block: Pointer) => {
+        stop(uc, block, StopCode.portIo);
+        return 0;
+      },
+    ),
+    portOut: register(
+      'void TramplabOut(uintptr_t uc, uint32_t port, int size, uint32_t value, uintptr_t block)',
+      (uc: Pointer, _port: number, _size: number, _value: number, block: Pointer) =>
+        stop(uc, block, StopCode.portIo),
+    ),
+  };
+  return javascript;
+}
