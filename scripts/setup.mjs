@@ -63,6 +63,8 @@ export function setUp({ build = true, say = (line) => console.log(`setup: ${line
     ensureLibunicorn(ROOT, say);
   } catch (error) {
     if (error instanceof LibunicornError) throw new SetupError(error.message, 2);
+    // A checkout of another user, a full disk: the system's message names the path.
+    if (typeof error.code === 'string') throw new SetupError(`libunicorn: ${error.message}`, 2);
     throw error;
   }
   if (checkout && build && !compile()) throw new SetupError('the sources do not compile; see above', 1);
