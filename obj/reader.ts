@@ -21,7 +21,8 @@ export class ByteReader {
   readonly #what: string;
 
   constructor(bytes: Uint8Array, file: string, what: string, origin = 0) {
-    this.bytes = bytes;
+    // A Buffer's slice() shares its memory, a Uint8Array's copies: make it the latter.
+    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.file = file;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#origin = origin;
