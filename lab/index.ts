@@ -1,1 +1,14 @@
-export {};
+export {
+  type Attachment,
+  type CallArgument,
+  type CallReport,
+  createLab,
+  Lab,
+  type LabCallOptions,
+  type LabOptions,
+  type TrampolineInfo,
+} from './lab.ts';
+export { type ProgramCode, ProgramObject } from './program.ts';
+export type { Target } from './target.ts';
+export { show, showPrototype } from './values.ts';
+export type { Seen, TraceEvent } from './watch.ts';

@@ -1,0 +1,43 @@
+import process from 'node:process';
+import type { Command } from 'commander';
+import { prepareTrampoline } from '../jit/index.ts';
+import { toHex } from '../lib/index.ts';
+import { filterLines } from './json-lines.ts';
+import { listRequests } from './listing.ts';
+import { readEmitRequest } from './request.ts';
+
+/** `tramplab emit`: the emitter as a filter. */
+export function addEmit(program: Command): Command {
+  return program
+    .command('emit')
+    .summary('emit trampoline images: JSON lines in, JSON lines out')
+    .description(
+      'Reads one request a line from standard input and writes one answer a line, in order. An answer holds\n' +
+        'ret (the length, or a negative errno), ipAfterCall, ipEpilogue (offsets or null) and bytes (hex).',
+    )
+    .option('--json', 'JSON lines (the default; no other form unless --listing)')
+    .option('--listing', 'write annotated listings instead')
+    .addHelpText(
+      'after',
+      `
+Example:
+  echo '{"id":1,"revision":"v5.15","image":"0xffffffffa0201000","argSizes":[8,4],"flags":1,
+  "fentry":[{"prog":"0xffffc900001d5000","bpfFunc":"0xffffffffa0003000"}],
+  "helpers":{"__bpf_prog_enter":"0xffffffff811d5e10","__bpf_prog_exit":"0xffffffff811d5ea0"}}' | tr -d '\\n' | tramplab emit`,
+    )
+    .action(async (options: { listing?: boolean; json?: boolean }) => {
+      process.exitCode =
+        options.listing === true ? await listRequests(options.json === true) : await emitRequests();
+    });
+}
+
+function emitRequests(): Promise<number> {
+  return filterLines((json) => {
+    const { revision, request } = readEmitRequest(json);
+    const result = prepareTrampoline(revision, request);
+    const id = json['id'] ?? null;
+    if (result.bytes === undefined) return JSON.stringify({ id, ret: result.ret });
+    const { ret, ipAfterCall, ipEpilogue } = result;
+    return JSON.stringify({ id, ret, ipAfterCall, ipEpilogue, bytes: toHex(result.bytes) });
+  });
+}

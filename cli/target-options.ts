@@ -1,0 +1,134 @@
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { type Command, Option } from 'commander';
+import type { EngineName } from '../emu/index.ts';
+import { REVISIONS, type RevisionName } from '../jit/index.ts';
+import { createLab, type Lab, type ProgramCode, type ProgramObject } from '../lab/index.ts';
+import { InputError } from '../lib/index.ts';
+import { PROG_KINDS, type ProgKind } from '../tramp/index.ts';
+
+/** What `run` and `listing` have in common: a target, and what is attached to it. */
+export interface TargetOptions {
+  readonly asm?: string;
+  readonly attach: readonly string[];
+  readonly model: readonly string[];
+  readonly revision: RevisionName;
+  readonly engine: EngineName;
+  readonly cpus: string;
+}
+
+const gather = (value: string, previous: readonly string[]): readonly string[] => [...previous, value];
+
+/** Adds the options; they are checked when the lab is opened. */
+export function addTargetOptions(command: Command): Command {
+  return command
+    .option(
+      '--asm <file>',
+      'assembly text in place of TARGET; labels are functions, a leading 5-byte nop is their site',
+    )
+    .option(
+      '--attach <kind:function=source>',
+      `attach a program (repeatable); kind ${PROG_KINDS.join(', ')}, .s appended when sleepable; source FILE.s or FILE.o:FUNCTION`,
+      gather,
+      [],
+    )
+    .option(
+      '--model <prototype>',
+      "C prototype of a function without BTF, 'int f(int a, u64 b)' (repeatable)",
+      gather,
+      [],
+    )
+    .addOption(new Option('--revision <name>', 'kernel revision').choices(REVISIONS).default('v5.15'))
+    .addOption(
+      new Option('--engine <name>', 'CPU emulator').choices(['unicorn', 'unicorn.js']).default('unicorn'),
+    )
+    .option('--cpus <n>', 'number of CPUs, 1 to 64', '1');
+}
+
+/** A lab with the target loaded and everything attached, and the program objects that came with it. */
+export interface OpenLab {
+  readonly lab: Lab;
+  readonly objects: readonly ProgramObject[];
+}
+
+/** @throws InputError, KernelError; the lab is closed then */
+export async function openLab(target: string | undefined, options: TargetOptions): Promise<OpenLab> {
+  if ((target === undefined) === (options.asm === undefined)) {
+    throw new InputError('TARGET', undefined, 'give an ELF file or --asm FILE, one of the two');
+  }
+  const attachments = options.attach.map(parseAttach);
+  const lab = await createLab({
+    revision: options.revision,
+    engine: options.engine,
+    cpus: positive('--cpus', options.cpus),
+  });
+  try {
+    if (target !== undefined) lab.load(target);
+    if (options.asm !== undefined) await lab.loadText(readText(options.asm), options.asm);
+    for (const model of options.model) lab.prototype(model);
+    const objects = new Map<string, ProgramObject>();
+    for (const { kind, fn, source, sleepable } of attachments) {
+      lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable });
+    }
+    return { lab, objects: [...objects.values()] };
+  } catch (error) {
+    lab.close();
+    throw error;
+  }
+}
+
+interface Attach {
+  readonly kind: ProgKind;
+  readonly sleepable: boolean;
+  readonly fn: string;
+  readonly source: string;
+}
+
+/** `fentry.s:function=source`. */
+function parseAttach(text: string): Attach {
+  const match = /^([a-z_]+)(\.s)?:([A-Za-z_.$][\w.$]*)=(.+)$/.exec(text);
+  const [, word, suffix, fn, source] = match ?? [];
+  const kind = PROG_KINDS.find((candidate) => candidate === word);
+  if (kind === undefined || fn === undefined || source === undefined) {
+    const wanted = `KIND:FUNCTION=SOURCE with KIND one of ${PROG_KINDS.join(', ')}`;
+    throw new InputError('--attach', undefined, `${text}: wanted ${wanted}, as in fentry:f=probe.s`);
+  }
+  return { kind, sleepable: suffix !== undefined, fn, source };
+}
+
+/** `FILE.s`, or `FILE.o:FUNCTION`. */
+async function programOf(
+  lab: Lab,
+  source: string,
+  objects: Map<string, ProgramObject>,
+): Promise<ProgramCode> {
+  const colon = source.lastIndexOf(':');
+  if (/\.(s|S|asm)$/.test(source) || colon < 0) {
+    if (!/\.(s|S|asm)$/.test(source)) {
+      throw new InputError('--attach', undefined, `${source}: wanted FILE.s or FILE.o:FUNCTION`);
+    }
+    return lab.assemble(basename(source).replace(/\.\w+$/, ''), readText(source), source);
+  }
+  const file = source.slice(0, colon);
+  const object = objects.get(file) ?? lab.loadPrograms(file);
+  objects.set(file, object);
+  return object.program(source.slice(colon + 1));
+}
+
+/** A whole number greater than 0 from an option. @throws InputError */
+export function positive(option: string, text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || !Number.isSafeInteger(value)) {
+    throw new InputError(option, undefined, `${text} is no whole number greater than 0`);
+  }
+  return value;
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    throw new InputError(file, undefined, code === 'ENOENT' ? 'no such file' : `cannot be read (${code})`);
+  }
+}

@@ -1,0 +1,367 @@
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { createMachine, type EngineName, type Fault, type Machine } from '../emu/index.ts';
+import { type ListingRow, listCode, type RevisionName } from '../jit/index.ts';
+import { InputError, type Kaddr } from '../lib/index.ts';
+import { type FuncModel, parsePrototype } from '../obj/index.ts';
+import { BpfProg, Kernel, linkProg, type ProgKind, type Trampoline, unlinkProg } from '../tramp/index.ts';
+import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
+import {
+  checkSite,
+  findFunction,
+  findModel,
+  loadElfTarget,
+  loadTextTarget,
+  type Target,
+  trampolineKey,
+} from './target.ts';
+import { atWidth, passArgument } from './values.ts';
+import { type Seen, type TraceEvent, type WatchedProg, Watcher } from './watch.ts';
+
+export interface LabOptions {
+  /** Kernel revision to be; default `v5.15`. */
+  readonly revision?: RevisionName;
+  /** vCPUs, 1 to 64; default 1. */
+  readonly cpus?: number;
+  /** Default `unicorn`. */
+  readonly engine?: EngineName;
+  /** Instructions after which a call ends with a `step-limit` fault; default 10,000,000. */
+  readonly stepLimit?: number;
+  /** CONFIG_PREEMPTION; default true. */
+  readonly preemption?: boolean;
+}
+
+/** An argument of a call: an integer, or bytes for which memory is made for the call. */
+export type CallArgument = bigint | number | { readonly bytes: Uint8Array };
+
+export interface LabCallOptions {
+  /** Which vCPU; default 0. */
+  readonly cpu?: number;
+  /** Limit of instructions for this call. */
+  readonly steps?: number;
+  /** Watch which programs run and what they see; slower, as the call is stepped. */
+  readonly watch?: boolean;
+  /** Told before every instruction; implies `watch`. */
+  readonly onInstruction?: (event: TraceEvent) => void;
+}
+
+export interface CallReport {
+  readonly function: string;
+  /** The words that were passed. */
+  readonly args: readonly bigint[];
+  /** The result at its type's width (64 bits without a model); null for void functions and after a fault. */
+  readonly ret: bigint | null;
+  readonly instructions: number;
+  readonly fault: Fault | null;
+  /** Runs of programs, in order of entry; empty unless the call was watched. */
+  readonly seen: readonly Seen[];
+}
+
+/** A program where it is attached. */
+export interface Attachment {
+  readonly prog: BpfProg;
+  readonly function: string;
+  readonly kind: ProgKind;
+  /** Takes the program off again. @throws KernelError */
+  detach(): void;
+}
+
+/** What stands at a traced function now. */
+export interface TrampolineInfo {
+  readonly function: string;
+  readonly key: bigint;
+  readonly ksym: string;
+  readonly image: Kaddr;
+  readonly length: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
+export async function createLab(options: LabOptions = {}): Promise<Lab> {
+  const { revision = 'v5.15', cpus, engine, stepLimit, preemption } = options;
+  const machine = await createMachine({
+    ...(cpus === undefined ? {} : { cpus }),
+    ...(engine === undefined ? {} : { engine }),
+    ...(stepLimit === undefined ? {} : { stepLimit }),
+  });
+  const kernel = new Kernel(machine, { revision, ...(preemption === undefined ? {} : { preemption }) });
+  return new Lab(machine, kernel);
+}
+
+/**
+ * Load a target, attach programs, call functions, look.
+ *
+ *     const lab = await createLab({ revision: 'v5.15' });
+ *     lab.load('target.o');
+ *     const probe = await lab.assemble('probe', 'mov rax, [rdi]; ret');
+ *     const attached = lab.attach('fentry', 'f', probe);
+ *     const { ret, seen } = lab.call('f', [1, 2n], { watch: true });
+ *     attached.detach();
+ *     lab.close();
+ */
+export class Lab {
+  readonly machine: Machine;
+  readonly kernel: Kernel;
+  readonly #targets: Target[] = [];
+  readonly #prototypes = new Map<string, FuncModel>();
+  readonly #attached = new Map<Attachment, Trampoline>();
+
+  constructor(machine: Machine, kernel: Kernel) {
+    this.machine = machine;
+    this.kernel = kernel;
+  }
+
+  // -- loading ----------------------------------------------------------------------------------
+
+  /**
+   * Loads a relocatable object or a static executable whose functions shall be traced.
+   * @param bytes its contents; read from `file` when left out
+   * @throws InputError; nothing is loaded then
+   */
+  load(file: string, bytes?: Uint8Array): Target {
+    return this.#adopt(
+      loadElfTarget(this.kernel, bytes ?? readFile(file), file, this.#moduleName(file), this.#nextObjId()),
+    );
+  }
+
+  /** Loads assembly text whose labels are functions; those that start with the 5-byte nop can be traced. */
+  async loadText(source: string, file = 'text'): Promise<Target> {
+    const name = this.#moduleName(file);
+    return this.#adopt(await loadTextTarget(this.kernel, source, file, name, this.#nextObjId()));
+  }
+
+  /** Tells the prototype of a function whose target carries no BTF. @throws InputError naming the column */
+  prototype(text: string): FuncModel {
+    const model = parsePrototype(text);
+    this.#prototypes.set(model.name, model);
+    return model;
+  }
+
+  /** Assembles a program. @throws InputError naming the line */
+  assemble(name: string, source: string, file: string = name): Promise<ProgramCode> {
+    return textProgram(this.kernel, name, source, file);
+  }
+
+  /** Loads an object of programs; it may call what is loaded already. @throws InputError */
+  loadPrograms(file: string, bytes?: Uint8Array): ProgramObject {
+    return new ProgramObject(this.kernel, bytes ?? readFile(file), file, this.#moduleName(file));
+  }
+
+  // -- attaching --------------------------------------------------------------------------------
+
+  /**
+   * Attaches a program to a function, in front of those that are there.
+   *
+   * @throws InputError unknown function, or no prototype of it
+   * @throws KernelError EINVAL no trace site, E2BIG, EBUSY, ENOTSUPP more than 6 arguments; nothing has changed then
+   */
+  attach(
+    kind: ProgKind,
+    fn: string,
+    code: ProgramCode,
+    options: { readonly sleepable?: boolean } = {},
+  ): Attachment {
+    const { kernel } = this;
+    const found = findFunction(this.#targets, fn);
+    const model = findModel(found, this.#prototypes);
+    checkSite(kernel, found);
+    const prog = new BpfProg(kernel, {
+      name: code.name,
+      kind,
+      bpfFunc: code.entry,
+      sleepable: options.sleepable ?? false,
+      callsGetFuncIp: code.callsGetFuncIp,
+      release: code.put,
+    });
+    code.get();
+    const trampoline = kernel.trampolines.get(trampolineKey(found), { addr: found.symbol.address, model });
+    const drop = (): void => {
+      kernel.trampolines.put(kernel, trampoline);
+      prog.put();
+      kernel.settle();
+    };
+    try {
+      linkProg(kernel, prog, trampoline);
+    } catch (error) {
+      drop();
+      throw error;
+    }
+    kernel.settle();
+    const attachment: Attachment = {
+      prog,
+      function: fn,
+      kind,
+      detach: () => {
+        if (!this.#attached.delete(attachment)) {
+          throw new InputError('detach', undefined, `${code.name} is detached from ${fn} already`);
+        }
+        try {
+          unlinkProg(kernel, prog, trampoline);
+        } finally {
+          drop();
+        }
+      },
+    };
+    this.#attached.set(attachment, trampoline);
+    return attachment;
+  }
+
+  /** What is attached, oldest first. */
+  attachments(): Attachment[] {
+    return [...this.#attached.keys()];
+  }
+
+  // -- calling ----------------------------------------------------------------------------------
+
+  /**
+   * Calls a function of a target on a vCPU, traced or not.
+   * @throws InputError unknown function, wrong number of arguments, a value that does not fit its type
+   */
+  call(fn: string, args: readonly CallArgument[] = [], options: LabCallOptions = {}): CallReport {
+    const found = findFunction(this.#targets, fn);
+    const model = this.#modelOrNone(found);
+    const cpu = this.machine.cpus[options.cpu ?? 0];
+    if (cpu === undefined) {
+      throw new InputError(
+        'cpu',
+        undefined,
+        `no CPU ${options.cpu}; there are ${this.machine.cpus.length}, from 0`,
+      );
+    }
+    if (model !== undefined && model.args.length !== args.length) {
+      throw new InputError(
+        'call',
+        undefined,
+        `${fn} takes ${model.args.length} arguments, not ${args.length}`,
+      );
+    }
+    const made: Kaddr[] = [];
+    try {
+      const words = args.map((arg, i) => this.#word(fn, model, i, arg, made));
+      const limit = options.steps === undefined ? {} : { steps: options.steps };
+      const watched = options.watch === true || options.onInstruction !== undefined;
+      const watcher = watched
+        ? new Watcher(this.kernel, this.#watchable(), options.onInstruction)
+        : undefined;
+      const entry = found.symbol.address;
+      const result =
+        watcher === undefined ? cpu.call(entry, words, limit) : watcher.call(cpu, entry, words, limit);
+      const isVoid = model?.ret.sizeBytes === 0;
+      return {
+        function: fn,
+        args: words,
+        ret: result.fault !== null || isVoid ? null : atWidth(model?.ret ?? { sizeBytes: 8 }, result.ret),
+        instructions: result.instructions,
+        fault: result.fault,
+        seen: watcher?.seen ?? [],
+      };
+    } finally {
+      for (const address of made) this.machine.memory.kfree(address);
+      this.kernel.settle();
+    }
+  }
+
+  // -- looking ----------------------------------------------------------------------------------
+
+  /** The model of a function. @throws InputError when nobody told it */
+  model(fn: string): FuncModel {
+    return findModel(findFunction(this.#targets, fn), this.#prototypes);
+  }
+
+  /** The images that traced functions call now. */
+  trampolines(): TrampolineInfo[] {
+    return this.kernel.trampolines.list().flatMap(({ key, curImage, target }) =>
+      curImage === undefined
+        ? []
+        : [
+            {
+              function: target.model.name,
+              key,
+              ksym: curImage.ksym.name,
+              image: curImage.image,
+              length: curImage.length,
+              bytes: curImage.bytes(),
+            },
+          ],
+    );
+  }
+
+  /** The annotated image of a traced function. @throws InputError when it is not traced */
+  listing(fn: string): ListingRow[] {
+    const tr = this.kernel.trampolines.list().find((candidate) => candidate.target.model.name === fn);
+    const code = tr?.curImage?.code();
+    if (tr?.curImage === undefined || code === undefined) {
+      throw new InputError('listing', undefined, `nothing is attached to ${fn}`);
+    }
+    return listCode(code, tr.curImage.image, { nameOf: (address) => this.kernel.kallsyms.nameOf(address) });
+  }
+
+  /** Gives the machine back. */
+  close(): void {
+    this.machine.close();
+  }
+
+  #word(fn: string, model: FuncModel | undefined, index: number, arg: CallArgument, made: Kaddr[]): bigint {
+    const type = model?.args[index];
+    if (typeof arg === 'object') {
+      if (type !== undefined && !type.pointer && type.sizeBytes < 8) {
+        throw new InputError('call', undefined, `${fn}: argument ${index + 1} (${type.type}) is no pointer`);
+      }
+      const address = this.machine.memory.kmalloc(Math.max(arg.bytes.length, 1), 'call argument');
+      made.push(address);
+      this.machine.memory.write(address, arg.bytes);
+      return address;
+    }
+    if (typeof arg === 'number' && !Number.isSafeInteger(arg)) {
+      throw new InputError('call', undefined, `${fn}: argument ${index + 1} is ${arg}; give an integer`);
+    }
+    return type === undefined ? BigInt.asUintN(64, BigInt(arg)) : passArgument(fn, index, type, BigInt(arg));
+  }
+
+  #modelOrNone(found: ReturnType<typeof findFunction>): FuncModel | undefined {
+    const { name } = found.symbol;
+    const known = found.target.btf?.funcId(name) !== undefined || this.#prototypes.has(name);
+    return known ? findModel(found, this.#prototypes) : undefined;
+  }
+
+  #watchable(): WatchedProg[] {
+    return [...this.#attached].map(([{ prog }, tr]) => ({
+      prog,
+      model: tr.target.model,
+      keepsReturn: tr.progs.fmod_ret.length + tr.progs.fexit.length > 0,
+    }));
+  }
+
+  #adopt(target: Target): Target {
+    this.#targets.push(target);
+    return target;
+  }
+
+  /** Kernel: vmlinux's BTF is number 1, modules follow. */
+  #nextObjId(): number {
+    return this.#targets.length + 1;
+  }
+
+  #moduleName(file: string): string {
+    const base = basename(file).replace(/\.[^.]+$/, '');
+    const taken = (name: string): boolean => this.kernel.modules.some((module) => module.name === name);
+    let name = base;
+    for (let n = 2; taken(name); n++) name = `${base}.${n}`;
+    return name;
+  }
+}
+
+function readFile(file: string): Uint8Array {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    const why =
+      code === 'ENOENT'
+        ? 'no such file'
+        : code === 'EISDIR'
+          ? 'is a folder; give a file'
+          : `cannot be read (${code})`;
+    throw new InputError(file, undefined, why);
+  }
+}

@@ -1,0 +1,221 @@
+import { NOP5 } from '../jit/index.ts';
+import { addrAdd, InputError, type Kaddr, KernelError } from '../lib/index.ts';
+import {
+  type AssembledText,
+  assembleText,
+  type Btf,
+  type FtraceSite,
+  type FuncModel,
+  type LinkedSymbol,
+  objectBtf,
+  parseElf,
+} from '../obj/index.ts';
+import { type Kernel, KModule, loadModule, resolveSymbol } from '../tramp/index.ts';
+import { showPrototype } from './values.ts';
+
+/** Something with functions that can be traced. */
+export interface Target {
+  readonly module: KModule;
+  readonly btf: Btf | undefined;
+  /** Number of its BTF, part of a trampoline's key. */
+  readonly objId: number;
+}
+
+/** A function of a target. */
+export interface TargetFunction {
+  readonly target: Target;
+  readonly symbol: LinkedSymbol;
+}
+
+/** Loads an ELF file as a target. @throws InputError */
+export function loadElfTarget(
+  kernel: Kernel,
+  bytes: Uint8Array,
+  file: string,
+  name: string,
+  objId: number,
+): Target {
+  const object = parseElf(bytes, file);
+  const btf = objectBtf(object);
+  return { module: loadModule(kernel, object, name), btf, objId };
+}
+
+/**
+ * Loads assembly text as a target: every label that does not start with a dot is a function, and one
+ * that starts with the 5-byte nop can be traced.
+ *
+ * @throws InputError naming the line
+ */
+export async function loadTextTarget(
+  kernel: Kernel,
+  source: string,
+  file: string,
+  name: string,
+  objId: number,
+): Promise<Target> {
+  const { text, address, free } = await placeText(kernel, source, file, name);
+  const functions = functionsOf(text, address);
+  if (functions.length === 0) {
+    free();
+    throw new InputError(
+      file,
+      undefined,
+      'no function: write a label such as f: before the first instruction',
+    );
+  }
+  const sites = functions.filter(({ address: at }) => startsWithNop(text.bytes, Number(at - address)));
+  const module = new KModule(kernel, {
+    name,
+    text: [{ address, sizeBytes: text.bytes.length }],
+    symbols: functions,
+    functions,
+    sites: sites.map(
+      (symbol): FtraceSite => ({ address: symbol.address, function: symbol.name, offset: 0, kind: 'nop' }),
+    ),
+    origin: 'module',
+    free,
+  });
+  return { module, btf: undefined, objId };
+}
+
+/** Text in executable memory. */
+export interface PlacedText {
+  readonly text: AssembledText;
+  readonly address: Kaddr;
+  readonly free: () => void;
+}
+
+/** Assembles text and puts it into executable memory of its own. It may name whatever is loaded. */
+export async function placeText(
+  kernel: Kernel,
+  source: string,
+  file: string,
+  name: string,
+): Promise<PlacedText> {
+  const { memory } = kernel.machine;
+  const symbols = knownSymbols(kernel);
+  const anywhere = kernel.helpers['sched_clock'] as Kaddr;
+  // once for the length, once for the place
+  const sizeBytes = (await assembleText(source, { file, address: anywhere, symbols })).bytes.length;
+  if (sizeBytes === 0) throw new InputError(file, undefined, 'no instruction in it');
+  const address = memory.allocText(sizeBytes, name);
+  const free = (): void => memory.freeText(address);
+  try {
+    const text = await assembleText(source, { file, address, symbols });
+    kernel.machine.patchText(address, text.bytes);
+    return { text, address, free };
+  } catch (error) {
+    free();
+    throw error;
+  }
+}
+
+function knownSymbols(kernel: Kernel): Map<string, Kaddr> {
+  const names = [
+    ...Object.keys(kernel.helpers),
+    ...kernel.modules.flatMap(({ contents }) => contents.symbols.map(({ name }) => name)),
+  ];
+  const known = new Map<string, Kaddr>();
+  for (const name of names) {
+    const address = resolveSymbol(kernel, name);
+    if (address !== undefined) known.set(name, address);
+  }
+  return known;
+}
+
+function functionsOf(text: AssembledText, base: Kaddr): LinkedSymbol[] {
+  const labels = [...text.labels].filter(
+    ([name, offset]) => !name.startsWith('.') && offset < text.bytes.length,
+  );
+  const starts = [...new Set(labels.map(([, offset]) => offset)), text.bytes.length].sort((a, b) => a - b);
+  return labels.map(([name, offset]) => ({
+    name,
+    address: addrAdd(base, offset),
+    sizeBytes: (starts.find((start) => start > offset) as number) - offset,
+    binding: 'global',
+    type: 'func',
+  }));
+}
+
+function startsWithNop(bytes: Uint8Array, offset: number): boolean {
+  return NOP5.every((byte, i) => bytes[offset + i] === byte);
+}
+
+/** @throws InputError when no target, or more than one, has a function of that name */
+export function findFunction(targets: readonly Target[], name: string): TargetFunction {
+  const found = targets.flatMap((target) => {
+    const symbol = target.module.contents.functions.find((candidate) => candidate.name === name);
+    return symbol === undefined ? [] : [{ target, symbol }];
+  });
+  const [first, second] = found;
+  if (first === undefined) {
+    const known = targets.flatMap(({ module }) => module.contents.functions.map((symbol) => symbol.name));
+    const some =
+      known.length === 0
+        ? 'no target is loaded'
+        : `there are ${known.slice(0, 8).join(', ')}${known.length > 8 ? ', ...' : ''}`;
+    throw new InputError('function', undefined, `no function named ${name}; ${some}`);
+  }
+  if (second !== undefined) {
+    throw new InputError(
+      'function',
+      undefined,
+      `${name} is in ${first.target.module.name} and in ${second.target.module.name}`,
+    );
+  }
+  return first;
+}
+
+/** @throws KernelError EINVAL, saying what to do, when the function has no place for a trampoline's call */
+export function checkSite(kernel: Kernel, { target, symbol }: TargetFunction): void {
+  const { name, address } = symbol;
+  const op = 'bpf_check_attach_target';
+  if (kernel.ftrace.location(address) === address) return;
+  if (kernel.isPokableText(address) && startsWithNop(kernel.machine.memory.bytes(address, NOP5.length), 0))
+    return;
+  const inside = target.module.contents.sites.find((site) => site.function === name);
+  if (inside !== undefined) {
+    throw new KernelError(
+      'EINVAL',
+      op,
+      `the trace site of ${name} is ${inside.offset} bytes behind its entry; compile with -fcf-protection=none`,
+    );
+  }
+  throw new KernelError(
+    'EINVAL',
+    op,
+    `${name} has no trace site; compile it with -pg -mfentry or -fpatchable-function-entry=5`,
+  );
+}
+
+/** The model of a function: from the target's BTF, else from the prototypes given. @throws InputError when neither has it */
+export function findModel(fn: TargetFunction, prototypes: ReadonlyMap<string, FuncModel>): FuncModel {
+  const { name } = fn.symbol;
+  const given = prototypes.get(name);
+  const fromBtf = fn.target.btf?.funcModel(name);
+  const model = fromBtf ?? given;
+  if (model === undefined) {
+    throw new InputError('model', undefined, `no prototype of ${name}: compile with -gbtf or give --model`);
+  }
+  if (given !== undefined && !sameShape(given, model)) {
+    throw new InputError(
+      'model',
+      undefined,
+      `${showPrototype(given)} differs from BTF, which says ${showPrototype(model)}`,
+    );
+  }
+  return model;
+}
+
+function sameShape(a: FuncModel, b: FuncModel): boolean {
+  const sizes = ({ args, ret }: FuncModel): string => [...args, ret].map(({ sizeBytes }) => sizeBytes).join();
+  return sizes(a) === sizes(b);
+}
+
+/** A trampoline's key: which BTF, and which type in it. Kernel: bpf_trampoline_compute_key */
+export function trampolineKey({ target, symbol }: TargetFunction): bigint {
+  // Without BTF the function's place among the target's functions stands for its type id.
+  const place = target.module.contents.functions.findIndex(({ name }) => name === symbol.name) + 1;
+  const id = target.btf?.funcId(symbol.name) ?? place;
+  return (BigInt(target.objId) << 32n) | 0x8000_0000n | BigInt(id);
+}

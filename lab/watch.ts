@@ -1,0 +1,143 @@
+import type { CallOptions, CallResult, Vcpu } from '../emu/index.ts';
+import { disassemble } from '../jit/index.ts';
+import type { Kaddr } from '../lib/index.ts';
+import { addrAdd, kaddr } from '../lib/index.ts';
+import type { FuncModel } from '../obj/index.ts';
+import type { BpfProg, Kernel, ProgKind } from '../tramp/index.ts';
+import { atWidth } from './values.ts';
+
+/** Longest x86 instruction, bytes. */
+const MAX_INSN = 15;
+
+/** One run of a program, as it happened. */
+export interface Seen {
+  readonly program: string;
+  readonly kind: ProgKind;
+  /** The traced function. */
+  readonly target: string;
+  readonly prog: BpfProg;
+  readonly model: FuncModel;
+  /** Depth of nesting: 0 for a program of the function that was called. */
+  readonly depth: number;
+  /** The arguments in its context, each at its own width. */
+  readonly args: readonly bigint[];
+  /** The return value in its context, where its image keeps one; undefined for images that do not call the original. */
+  readonly ret: bigint | undefined;
+  /** What the program returned, or undefined when it did not come back. */
+  readonly returned: bigint | undefined;
+}
+
+/** One executed instruction. */
+export interface TraceEvent {
+  readonly address: Kaddr;
+  /** `symbol+0x12`. */
+  readonly place: string | undefined;
+  readonly instruction: string;
+  /** The emitter's step, inside an image. */
+  readonly step: string | undefined;
+}
+
+/** Where an attached program's code starts, and what it is attached to. */
+export interface WatchedProg {
+  readonly prog: BpfProg;
+  readonly model: FuncModel;
+  /** Whether its image keeps a return value, right behind the last argument. */
+  readonly keepsReturn: boolean;
+}
+
+interface Running {
+  readonly watched: WatchedProg;
+  readonly returnTo: Kaddr;
+  readonly rsp: bigint;
+  readonly seen: { -readonly [K in keyof Seen]: Seen[K] };
+}
+
+/**
+ * Watches a call from outside, instruction by instruction: which program ran, what its context held,
+ * what it returned. Nothing in the guest is changed for it.
+ */
+export class Watcher {
+  readonly seen: Seen[] = [];
+  readonly #kernel: Kernel;
+  readonly #entries: ReadonlyMap<bigint, WatchedProg>;
+  readonly #running: Running[] = [];
+  readonly #onInstruction: ((event: TraceEvent) => void) | undefined;
+
+  constructor(kernel: Kernel, progs: readonly WatchedProg[], onInstruction?: (event: TraceEvent) => void) {
+    this.#kernel = kernel;
+    this.#entries = new Map(progs.map((watched) => [watched.prog.bpfFunc, watched]));
+    this.#onInstruction = onInstruction;
+  }
+
+  /** As Vcpu.call, one instruction at a time. */
+  call(cpu: Vcpu, fn: Kaddr, args: readonly bigint[], options: CallOptions): CallResult {
+    cpu.begin(fn, args, options);
+    let instructions = 0;
+    for (;;) {
+      this.#before(cpu);
+      const { reason, instructions: done, fault } = cpu.step();
+      instructions += done;
+      if (reason === 'returned') return { ret: cpu.regs.get('rax'), instructions, fault: null };
+      if (fault !== null) return { ret: 0n, instructions, fault };
+    }
+  }
+
+  #before(cpu: Vcpu): void {
+    const rip = cpu.regs.get('rip');
+    const { kallsyms } = this.#kernel;
+    if (this.#onInstruction !== undefined) {
+      const at = kallsyms.locate(kaddr(rip));
+      const place = at === undefined ? undefined : `${at.symbol}+0x${at.offset.toString(16)}`;
+      this.#onInstruction({
+        address: kaddr(rip),
+        place,
+        instruction: this.#textAt(kaddr(rip)),
+        step: at?.step,
+      });
+    }
+    const last = this.#running.at(-1);
+    if (last !== undefined && rip === last.returnTo && cpu.regs.get('rsp') === last.rsp) {
+      last.seen.returned = cpu.regs.get('rax');
+      this.#running.pop();
+    }
+    const watched = this.#entries.get(rip);
+    if (watched !== undefined && !this.#isInside(rip, cpu)) this.#enter(watched, cpu);
+  }
+
+  #textAt(address: Kaddr): string {
+    const { memory } = this.#kernel.machine;
+    const region = memory.regionAt(address);
+    if (region === undefined) return '(unmapped)';
+    const left = Number(region.start - address) + region.sizeBytes;
+    const [first] = disassemble(memory.bytes(address, Math.min(left, MAX_INSN)), address);
+    return first?.text ?? '';
+  }
+
+  /** A program whose code jumps back to its own first instruction has not been called again. */
+  #isInside(rip: bigint, cpu: Vcpu): boolean {
+    const last = this.#running.at(-1);
+    return last !== undefined && last.watched.prog.bpfFunc === rip && cpu.regs.get('rsp') === last.rsp - 8n;
+  }
+
+  #enter(watched: WatchedProg, cpu: Vcpu): void {
+    const { memory } = this.#kernel.machine;
+    const { prog, model, keepsReturn } = watched;
+    const rsp = cpu.regs.get('rsp');
+    const ctx = kaddr(cpu.regs.get('rdi'));
+    const word = (index: number): bigint => memory.readU64(addrAdd(ctx, 8 * index));
+    const nrArgs = model.args.length;
+    const seen = {
+      program: prog.name,
+      kind: prog.kind,
+      target: model.name,
+      prog,
+      model,
+      depth: this.#running.length,
+      args: model.args.map((arg, i) => atWidth(arg, word(i))),
+      ret: keepsReturn && model.ret.sizeBytes > 0 ? atWidth(model.ret, word(nrArgs)) : undefined,
+      returned: undefined,
+    };
+    this.seen.push(seen);
+    this.#running.push({ watched, returnTo: kaddr(memory.readU64(kaddr(rsp))), rsp: rsp + 8n, seen });
+  }
+}
