@@ -68,7 +68,8 @@ describe('as a process', () => {
 
   it('says nothing when nothing is to be done', () => {
     const own = join(root, '.cache', 'unicorn', 'libunicorn.so.2');
-    const named = process.env['TRAMPLAB_UNICORN'] || (existsSync(own) ? own : 'libunicorn.so.2');
+    const { TRAMPLAB_UNICORN: chosen } = process.env;
+    const named = chosen || (existsSync(own) ? own : 'libunicorn.so.2');
     expect(setup({ TRAMPLAB_UNICORN: named })).toMatchObject({ status: 0, stdout: '', stderr: '' });
   });
 
