@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
-import { type Kaddr, kaddr } from '../../lib/index.ts';
+import { hex64, type Kaddr, kaddr } from '../../lib/index.ts';
 
 /** One decoded instruction. */
 export interface Disassembled {
@@ -38,6 +38,20 @@ function load(): { iced: typeof Iced; formatter: Iced.Formatter } {
 /** Columns that the mnemonic takes before the first operand. */
 export const MNEMONIC_COLUMNS = 8;
 
+/**
+ * The decoder's text, with 64-bit numbers written by ourselves: its formatter prints 0 for those whose
+ * low half is zero (iced-x86 1.21).
+ */
+function textOf(insn: Iced.Instruction, formatter: Iced.Formatter, iced: typeof Iced): string {
+  const mnemonic = formatter.formatMnemonic(insn).padEnd(MNEMONIC_COLUMNS);
+  if (insn.nearBranchTarget !== 0n) return `${mnemonic}${hex64(insn.nearBranchTarget)}`;
+  const last = insn.opCount - 1;
+  if (last === 1 && insn.opKind(last) === iced.OpKind.Immediate64) {
+    return `${mnemonic}${formatter.formatOperand(insn, 0)}, ${hex64(insn.immediate64)}`;
+  }
+  return formatter.format(insn);
+}
+
 /** Decodes bytes with a decoder that knows nothing of our assembler. Undecodable bytes come out one by one as `(bad)`. */
 export function disassemble(bytes: Uint8Array, base: Kaddr): Disassembled[] {
   const { iced, formatter } = load();
@@ -53,7 +67,7 @@ export function disassemble(bytes: Uint8Array, base: Kaddr): Disassembled[] {
         rows.push({
           offset,
           sizeBytes: insn.length,
-          text: formatter.format(insn),
+          text: textOf(insn, formatter, iced),
           mnemonic: formatter.formatMnemonic(insn),
           target: insn.nearBranchTarget === 0n ? undefined : kaddr(insn.nearBranchTarget),
           valid,
