@@ -142,7 +142,7 @@ export class Btf {
    */
   funcModel(name: string): FuncModel | undefined {
     const func = this.types[this.funcId(name) ?? 0];
-    const proto = func?.kind === 'func' ? this.#functionType(func.type, { left: MAX_TYPE_NODES }) : undefined;
+    const proto = func?.kind === 'func' ? this.#functionType(func.type) : undefined;
     if (proto === undefined) return undefined;
     return distill(name, proto, (part, reason) => {
       throw new InputError(
@@ -193,22 +193,24 @@ export class Btf {
     }
   }
 
-  #functionType(id: number, budget: { left: number }): CFunction | undefined {
+  /** A prototype; without a budget of its own, one for each parameter and the result. */
+  #functionType(id: number, budget?: { left: number }): CFunction | undefined {
     const proto = this.types[id];
     if (proto?.kind !== 'func_proto') return undefined;
     const variadic = proto.params.at(-1)?.type === 0;
     const named = variadic ? proto.params.slice(0, -1) : proto.params;
+    const fresh = (): { left: number } => ({ left: MAX_TYPE_NODES });
     const params: CParam[] = [];
     for (const { name, type } of named) {
-      if (budget.left <= 0) break;
-      params.push({ name: name === '' ? undefined : name, type: this.#cType(type, budget) });
+      if (budget !== undefined && budget.left <= 0) break;
+      params.push({ name: name === '' ? undefined : name, type: this.#cType(type, budget ?? fresh()) });
     }
-    return { kind: 'function', ret: this.#cType(proto.type, budget), params, variadic };
+    return { kind: 'function', ret: this.#cType(proto.type, budget ?? fresh()), params, variadic };
   }
 }
 
-/** Types looked at for one function: beyond any prototype people write, and a bound for hostile ones. */
-const MAX_TYPE_NODES = 512;
+/** Types looked at for one parameter: more than people write, and a bound for endless ones. */
+const MAX_TYPE_NODES = 64;
 
 /** The BTF of an object or image, or undefined when it carries none. */
 export function objectBtf(object: ElfObject): Btf | undefined {
