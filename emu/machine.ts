@@ -1,9 +1,149 @@
-import type { Machine, MachineOptions } from './api.ts';
+import { addrAdd, InputError, type Kaddr } from '../lib/index.ts';
+import type { Restore } from './address-space.ts';
+import type { GuestMemory, Machine, MachineOptions, PerCpu, Snapshot, Vcpu, VcpuContext } from './api.ts';
+import type { Engine } from './engine.ts';
+import { regionLocator } from './explain.ts';
+import type { Locator } from './fault.ts';
+import { Memory } from './memory.ts';
+import { createUnicornEngine } from './unicorn/engine.ts';
+import { createUnicornJsEngine } from './unicorn-js/engine.ts';
+import { MachineVcpu, type VcpuHome } from './vcpu.ts';
+
+const MAX_CPUS = 64;
+const DEFAULT_STEP_LIMIT = 10_000_000;
+/** Bytes of a task struct. Kernel: `struct task_struct`, of which the lab uses a few words. */
+const TASK_BYTES = 256;
+const HLT = Uint8Array.of(0xf4);
 
 /**
  * Makes a machine.
  *
+ * Without a locator, faults are placed by the names of the memory regions.
+ *
  * @throws InputError for options out of range, or when the engine's library is not there (the message
  *   says how to get it).
  */
-export declare function createMachine(options?: MachineOptions): Promise<Machine>;
+export async function createMachine(options: MachineOptions = {}): Promise<Machine> {
+  const { engine: name = 'unicorn', cpus = 1, stepLimit = DEFAULT_STEP_LIMIT } = options;
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS) {
+    throw new InputError('cpus', undefined, `a machine has 1 to ${MAX_CPUS} CPUs, not ${cpus}`);
+  }
+  if (!Number.isSafeInteger(stepLimit) || stepLimit < 1) {
+    throw new InputError(
+      'stepLimit',
+      undefined,
+      `must be a positive number of instructions, not ${stepLimit}`,
+    );
+  }
+  switch (name) {
+    case 'unicorn':
+      return new EngineMachine(createUnicornEngine({ cpus }), stepLimit, options.locate);
+    case 'unicorn.js':
+      return new EngineMachine(await createUnicornJsEngine({ cpus }), stepLimit, options.locate);
+    default:
+      throw new InputError(
+        'engine',
+        undefined,
+        `no engine ${String(name)}: there are unicorn and unicorn.js`,
+      );
+  }
+}
+
+/** A machine over an engine, which it owns. */
+export class EngineMachine implements Machine {
+  readonly engine: string;
+  readonly memory: GuestMemory;
+  readonly percpu: PerCpu;
+  readonly cpus: readonly Vcpu[];
+  readonly #engine: Engine;
+  readonly #memory: Memory;
+  readonly #home: VcpuHome;
+  readonly #vcpus: readonly MachineVcpu[];
+  #closed: boolean = false;
+
+  constructor(engine: Engine, stepLimit: number, locate?: Locator) {
+    this.#engine = engine;
+    this.engine = engine.name;
+    this.#memory = new Memory(engine, engine.cpus.length);
+    this.memory = this.#memory;
+    this.percpu = this.#memory.percpu;
+    const exit = this.#memory.allocKernelText(HLT.length, 'return to host');
+    this.#memory.patchText(exit, HLT);
+    this.#home = { memory: this.#memory, exit, stepLimit, locate: locate ?? regionLocator(this.#memory) };
+    this.#vcpus = engine.cpus.map((cpu, id) => new MachineVcpu(id, cpu, this.#home, this.percpu.base(id)));
+    this.cpus = this.#vcpus;
+    for (const { id } of this.#vcpus) {
+      this.setCurrent(id, this.#memory.kmalloc(TASK_BYTES, `task of CPU ${id}`, 64));
+    }
+  }
+
+  get locate(): Locator {
+    return this.#home.locate;
+  }
+
+  set locate(locate: Locator) {
+    this.#home.locate = locate;
+  }
+
+  patchText(address: Kaddr, bytes: Uint8Array): void {
+    this.#memory.patchText(address, bytes);
+  }
+
+  current(cpu: number): Kaddr {
+    return this.#memory.readU64(this.#currentSlot(cpu)) as Kaddr;
+  }
+
+  setCurrent(cpu: number, task: Kaddr): void {
+    this.#memory.writeU64(this.#currentSlot(cpu), task);
+  }
+
+  #currentSlot(cpu: number): Kaddr {
+    return addrAdd(this.percpu.base(cpu), this.percpu.vars.currentTask);
+  }
+
+  snapshot(): Snapshot {
+    this.#checkOpen();
+    return new MachineSnapshot(
+      this,
+      this.#memory.space.usedBytes,
+      this.#memory.save(),
+      this.#vcpus.map((vcpu) => vcpu.saveContext()),
+    );
+  }
+
+  restore(snapshot: Snapshot): void {
+    this.#checkOpen();
+    if (!(snapshot instanceof MachineSnapshot) || snapshot.machine !== this) {
+      throw new InputError('restore', undefined, 'not a snapshot of this machine');
+    }
+    snapshot.restoreMemory();
+    this.#vcpus.forEach((vcpu, id) => {
+      vcpu.restoreContext(snapshot.contexts[id] as VcpuContext);
+    });
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new InputError('machine', undefined, 'the machine is closed');
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const vcpu of this.#vcpus) vcpu.close();
+    this.#engine.close();
+  }
+}
+
+class MachineSnapshot implements Snapshot {
+  readonly machine: Machine;
+  readonly sizeBytes: number;
+  readonly restoreMemory: Restore;
+  readonly contexts: readonly VcpuContext[];
+
+  constructor(machine: Machine, sizeBytes: number, restoreMemory: Restore, contexts: readonly VcpuContext[]) {
+    this.machine = machine;
+    this.sizeBytes = sizeBytes;
+    this.restoreMemory = restoreMemory;
+    this.contexts = contexts;
+  }
+}

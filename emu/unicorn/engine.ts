@@ -258,7 +258,11 @@ class UnicornCpu implements EngineCpu {
     if (stopped !== StopCode.none) {
       this.executed = budget - block.eventBudget - 1;
       this.#stopRip = kaddr(block.eventRip);
-      return stopped === StopCode.exception ? 'exception' : stopped === StopCode.syscall ? 'syscall' : 'port-io';
+      return stopped === StopCode.exception
+        ? 'exception'
+        : stopped === StopCode.syscall
+          ? 'syscall'
+          : 'port-io';
     }
     switch (error) {
       case UcErr.FETCH_UNMAPPED:

@@ -188,7 +188,14 @@ function javascriptHooks(library: UnicornLibrary): Hooks {
     ),
     memory: register(
       'bool TramplabMemory(uintptr_t uc, int type, uint64_t address, int size, int64_t value, uintptr_t block)',
-      (_uc: Pointer, type: number, address: number | bigint, size: number, _value: unknown, block: Pointer) => {
+      (
+        _uc: Pointer,
+        type: number,
+        address: number | bigint,
+        size: number,
+        _value: unknown,
+        block: Pointer,
+      ) => {
         const words = view(block);
         words.setUint32(Offset.memType, type, true);
         words.setUint32(Offset.memSize, size, true);

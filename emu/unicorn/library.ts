@@ -92,7 +92,7 @@ function openLibrary(): LibraryHandle {
 }
 
 function reason(error: unknown): string {
-  return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
+  return String(error instanceof Error ? error.message.split('\n', 1)[0] : error);
 }
 
 /** The nearest folder above this file, built or not, that holds the project's package.json. */
@@ -111,7 +111,11 @@ function bind(library: LibraryHandle): UnicornLibrary {
   const version = library.func('uint32_t uc_version(uintptr_t major, uintptr_t minor)')(0, 0) as number;
   const major = version >>> 24;
   if (major !== 2) {
-    throw new InputError('libunicorn', undefined, `version 2 is needed, this is ${major}: run \`npm run setup\``);
+    throw new InputError(
+      'libunicorn',
+      undefined,
+      `version 2 is needed, this is ${major}: run \`npm run setup\``,
+    );
   }
   return {
     version: `${major}.${(version >>> 16) & 0xff}.${(version >>> 8) & 0xff}`,

@@ -1,0 +1,225 @@
+/*
+ * The mapped blocks of guest memory, by address: one address space for all vCPUs. The allocators above
+ * (pages.ts, slab.ts, percpu.ts) decide what lies where; this knows what is mapped and moves bytes.
+ */
+
+import { hex64, InputError, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
+import type { Perms, Region } from './api.ts';
+import { type Engine, type HostBlock, PAGE_SIZE } from './engine.ts';
+import { isCanonical } from './layout.ts';
+
+/** Puts something back into the state it was in when this was made; may be called many times. */
+export type Restore = () => void;
+
+/** What a block is used for: names its parts. */
+export interface BlockOwner {
+  /** The live region that covers an address of the block. */
+  regionAt(address: Kaddr): Region | undefined;
+}
+
+/** One mapping. */
+export interface Block {
+  readonly start: Kaddr;
+  /** The first address behind it; 2^64 for the last page there is. */
+  readonly end: bigint;
+  readonly perms: Perms;
+  readonly host: HostBlock;
+  /** The same memory, for scalars. */
+  readonly view: DataView;
+  /** What every byte held that was never used. */
+  readonly fill: number;
+  readonly owner: BlockOwner;
+}
+
+export interface BlockUse {
+  /** Default 0. */
+  readonly fill?: number;
+  readonly lanes?: number;
+  readonly usedBytes?: number;
+}
+
+/** The x86 breakpoint instruction: what text consists of where nobody wrote any. */
+export const INT3: number = 0xcc;
+
+/**
+ * QEMU inside Unicorn ends the process when its list of memory sections overflows (4096). Long before
+ * that, mapping is slow: it rebuilds the list, 0.7 ms at 500 blocks.
+ */
+const MAX_BLOCKS = 3000;
+
+export class AddressSpace {
+  readonly #engine: Engine;
+  /** Sorted by address. */
+  #blocks: Block[] = [];
+  /** The block found last: most accesses come in groups. */
+  #last: Block | undefined;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** The block that covers an address. */
+  find(address: Kaddr): Block | undefined {
+    const last = this.#last;
+    if (last !== undefined && address >= last.start && address < last.end) return last;
+    const block = this.#blocks[this.#indexAfter(address) - 1];
+    if (block === undefined || address >= block.end) return undefined;
+    this.#last = block;
+    return block;
+  }
+
+  /** How many blocks begin at or below an address. */
+  #indexAfter(address: Kaddr): number {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#blocks[middle] as Block).start <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /**
+   * Maps a new block.
+   * @throws InputError for a range that is not whole pages, not canonical or not free
+   * @throws KernelError ENOMEM when there are too many blocks
+   */
+  map(start: Kaddr, sizeBytes: number, perms: Perms, owner: BlockOwner, use: BlockUse = {}): Block {
+    const end = this.#checkFree(start, sizeBytes);
+    const { fill = 0, ...extent } = use;
+    const host = this.#engine.allocBlock(sizeBytes, extent);
+    if (fill !== 0) host.bytes.fill(fill);
+    const { buffer, byteOffset } = host.bytes;
+    const view = new DataView(buffer, byteOffset, sizeBytes);
+    const block: Block = { start, end, perms, host, view, fill, owner };
+    this.#attach(block);
+    return block;
+  }
+
+  #checkFree(start: Kaddr, sizeBytes: number): bigint {
+    const refuse = (why: string): never => {
+      throw new InputError(
+        'guest memory',
+        undefined,
+        `cannot map ${sizeBytes} bytes at ${hex64(start)}: ${why}`,
+      );
+    };
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % PAGE_SIZE !== 0) {
+      return refuse(`the size must be a positive multiple of ${PAGE_SIZE}`);
+    }
+    if (start % BigInt(PAGE_SIZE) !== 0n) return refuse('the address must be page-aligned');
+    const end = start + BigInt(sizeBytes);
+    if (
+      end > 2n ** 64n ||
+      !isCanonical(start) ||
+      !isCanonical(end - 1n) ||
+      start >> 63n !== (end - 1n) >> 63n
+    ) {
+      return refuse('not a range of canonical addresses');
+    }
+    const index = this.#indexAfter(start);
+    for (const neighbour of [this.#blocks[index - 1], this.#blocks[index]]) {
+      if (neighbour !== undefined && neighbour.start < end && start < neighbour.end) {
+        const taken = neighbour.owner.regionAt(neighbour.start)?.name;
+        return refuse(
+          `${hex64(neighbour.start)}..${hex64(neighbour.end)} is taken${taken ? ` by ${taken}` : ''}`,
+        );
+      }
+    }
+    if (this.#blocks.length >= MAX_BLOCKS) {
+      throw new KernelError('ENOMEM', 'map', `more than ${MAX_BLOCKS} separate mappings`);
+    }
+    return end;
+  }
+
+  #attach(block: Block): void {
+    this.#engine.map(block.start, block.host, block.perms);
+    this.#blocks.splice(this.#indexAfter(block.start), 0, block);
+  }
+
+  unmap(block: Block): void {
+    this.#engine.unmap(block.start, block.host);
+    this.#blocks.splice(this.#blocks.indexOf(block), 1);
+    if (this.#last === block) this.#last = undefined;
+  }
+
+  /**
+   * Writes executable memory, on every vCPU. The caller has checked that the range is mapped `rx`; it may
+   * run over several blocks.
+   */
+  pokeText(address: Kaddr, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const at = kaddr(address + BigInt(done));
+      const block = this.find(at) as Block;
+      const offset = Number(at - block.start);
+      const length = Math.min(bytes.length - done, block.host.bytes.length - offset);
+      block.host.bytes.set(bytes.subarray(done, done + length), offset);
+      done += length;
+    }
+    this.#engine.textChanged(address, bytes.length);
+  }
+
+  /** Bytes of one block, which the caller knows to be mapped: live, not a copy. */
+  bytes(start: Kaddr, length: number): Uint8Array {
+    const block = this.find(start) as Block;
+    const offset = Number(start - block.start);
+    return block.host.bytes.subarray(offset, offset + length);
+  }
+
+  /** Bytes in use, over all blocks. */
+  get usedBytes(): number {
+    return this.#blocks.reduce((sum, { host }) => sum + host.lanes * host.usedBytes, 0);
+  }
+
+  /** Remembers what is mapped and what the used parts hold. */
+  save(): Restore {
+    const saved = this.#blocks.map((block) => ({ block, ...copyUsed(block) }));
+    return () => {
+      const wanted = new Set(saved.map(({ block }) => block));
+      for (const block of [...this.#blocks]) if (!wanted.has(block)) this.unmap(block);
+      const mapped = new Set(this.#blocks);
+      for (const { block, lanes, usedBytes } of saved) {
+        if (!mapped.has(block)) this.#attach(block);
+        this.#putBack(block, lanes, usedBytes);
+      }
+    };
+  }
+
+  #putBack(block: Block, lanes: readonly Uint8Array[], usedBytes: number): void {
+    const { host, fill, perms } = block;
+    const stride = host.bytes.length / host.lanes;
+    lanes.forEach((saved, lane) => {
+      const start = lane * stride;
+      if (perms === 'rx') this.#putBackText(block, saved);
+      else host.bytes.set(saved, start);
+      // What came into use since then goes back to what it was.
+      if (host.usedBytes > usedBytes) {
+        host.bytes.fill(fill, start + usedBytes, start + host.usedBytes);
+        if (perms === 'rx') {
+          this.#engine.textChanged(kaddr(block.start + BigInt(usedBytes)), host.usedBytes - usedBytes);
+        }
+      }
+    });
+    host.usedBytes = usedBytes;
+  }
+
+  /** Only pages that differ, so that what is translated of the others stays. */
+  #putBackText(block: Block, saved: Uint8Array): void {
+    const { bytes } = block.host;
+    for (let offset = 0; offset < saved.length; offset += PAGE_SIZE) {
+      const page = saved.subarray(offset, offset + PAGE_SIZE);
+      if (Buffer.compare(page, bytes.subarray(offset, offset + page.length)) === 0) continue;
+      bytes.set(page, offset);
+      this.#engine.textChanged(kaddr(block.start + BigInt(offset)), page.length);
+    }
+  }
+}
+
+function copyUsed({ host }: Block): { readonly lanes: readonly Uint8Array[]; readonly usedBytes: number } {
+  const stride = host.bytes.length / host.lanes;
+  const lanes = Array.from({ length: host.lanes }, (_, lane) =>
+    host.bytes.slice(lane * stride, lane * stride + host.usedBytes),
+  );
+  return { lanes, usedBytes: host.usedBytes };
+}

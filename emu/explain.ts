@@ -1,0 +1,174 @@
+/*
+ * From how an engine's run ended to what the guest did wrong. Slow on purpose: this runs once, when a
+ * call is over.
+ */
+
+import { hex64, type Kaddr } from '../lib/index.ts';
+import type { EngineCpu, EngineStop } from './engine.ts';
+import type { Fault, FaultKind, Location, Locator } from './fault.ts';
+import { isCanonical } from './layout.ts';
+import type { Memory } from './memory.ts';
+
+/** Intel SDM volume 3, chapter 6. */
+const VECTOR_NAMES: readonly string[] = [
+  ...['#DE', '#DB', 'NMI', '#BP', '#OF', '#BR', '#UD', '#NM', '#DF', 'coprocessor overrun'],
+  ...['#TS', '#NP', '#SS', '#GP', '#PF', 'reserved', '#MF', '#AC', '#MC', '#XM'],
+];
+
+const Vector = { DE: 0, BP: 3, UD: 6, SS: 12, GP: 13 } as const;
+
+/** The part of a fault that depends on what happened, before place and time are added. */
+interface Cause {
+  readonly kind: FaultKind;
+  readonly what: string;
+  readonly address?: Kaddr;
+  readonly size?: number;
+  readonly vector?: number;
+  /** Freed text that rip is in: no locator knows it any more. */
+  readonly freed?: Location;
+}
+
+/** The place of a run that ended. */
+export interface StopPlace {
+  readonly cpu: EngineCpu;
+  readonly cpuId: number;
+  /** Instructions completed since the call began. */
+  readonly instructions: number;
+}
+
+/** The fault for a run that ended with anything but the end of the call. */
+export function explainStop(stop: EngineStop, place: StopPlace, memory: Memory, locate: Locator): Fault {
+  const { cpu, cpuId, instructions } = place;
+  const rip = cpu.stopRip;
+  const { kind, what, freed, ...rest } = causeOf(stop, cpu, memory);
+  const location = freed ?? locate(rip);
+  const at =
+    location === undefined
+      ? hex64(rip)
+      : `${hex64(rip)} (${location.symbol}+0x${location.offset.toString(16)}${location.step ? `, ${location.step}` : ''})`;
+  return {
+    kind,
+    cpu: cpuId,
+    rip,
+    ...rest,
+    ...(location && { symbol: { name: location.symbol, offset: location.offset } }),
+    ...(location?.step !== undefined && { step: location.step }),
+    instructions,
+    detail: `${what}, at ${at} on CPU ${cpuId} after ${instructions} instructions`,
+  };
+}
+
+function causeOf(stop: EngineStop, cpu: EngineCpu, memory: Memory): Cause {
+  switch (stop) {
+    case 'memory':
+      return memoryCause(cpu, memory);
+    case 'exception':
+      return exceptionCause(cpu.vector, cpu.stopRip, memory);
+    case 'invalid-opcode':
+      return { kind: 'invalid-opcode', what: 'invalid opcode', vector: Vector.UD };
+    case 'syscall':
+      return { kind: 'syscall', what: 'a system call' };
+    case 'port-io':
+      return { kind: 'port-io', what: 'port input or output' };
+    case 'budget':
+    case 'stop-at':
+      return { kind: 'step-limit', what: 'the step limit is reached' };
+    case 'halted':
+      return { kind: 'halt', what: 'hlt outside the end of the call' };
+  }
+}
+
+function exceptionCause(vector: number, rip: Kaddr, memory: Memory): Cause {
+  const name = VECTOR_NAMES[vector];
+  switch (vector) {
+    case Vector.DE:
+      return { kind: 'divide-error', what: 'divide error', vector };
+    case Vector.BP:
+      return textCause(rip, memory) ?? { kind: 'int3', what: 'breakpoint (int3)', vector };
+    case Vector.UD:
+      return { kind: 'invalid-opcode', what: 'invalid opcode', vector };
+    case Vector.SS:
+    case Vector.GP:
+      return { kind: 'general-protection', what: `general protection (${name})`, vector };
+    default:
+      return {
+        kind: 'interrupt',
+        what: `exception or interrupt ${vector}${name ? ` (${name})` : ''}`,
+        vector,
+      };
+  }
+}
+
+/** Running text that is not live: the int3 it is filled with is how it shows. */
+function textCause(rip: Kaddr, memory: Memory): Cause | undefined {
+  const freed = memory.freedTextAt(rip);
+  if (freed !== undefined) {
+    const offset = Number(rip - freed.start);
+    return {
+      kind: 'freed-image',
+      what: `ran freed text: ${freed.name}+0x${offset.toString(16)}`,
+      address: rip,
+      freed: { symbol: freed.name, offset },
+    };
+  }
+  if (memory.regionAt(rip) !== undefined) return undefined;
+  return { kind: 'fetch-unmapped', what: 'ran into unmapped memory', address: rip };
+}
+
+function memoryCause(cpu: EngineCpu, memory: Memory): Cause {
+  const { access, cause, address, sizeBytes } = cpu.memoryStop;
+  if (access === 'fetch') return fetchCause(cause, address, memory);
+
+  const verb = access === 'read' ? 'read' : 'write';
+  const touched = `${verb} of ${sizeBytes} bytes at ${hex64(address)}`;
+  const where = { address, size: sizeBytes };
+  if (!isCanonical(address)) {
+    return {
+      kind: 'general-protection',
+      what: `${touched}: not a canonical address`,
+      vector: Vector.GP,
+      ...where,
+    };
+  }
+  if (cause === 'protected') {
+    const region = memory.regionAt(address);
+    // Text chunks hold pages that nothing owns: they are text all the same.
+    const kind = region?.perms === 'r' ? 'write-rodata' : 'write-text';
+    const target = region?.name ?? memory.freedTextAt(address)?.name ?? 'free text';
+    return { kind, what: `${touched}: ${target} is not writable`, ...where };
+  }
+  const guarded = memory.guardedBy(address);
+  if (guarded !== undefined) {
+    return { kind: 'stack-overflow', what: `${touched}: guard page of ${guarded.name}`, ...where };
+  }
+  const hint = address < 4096n ? ': a null pointer' : ': nothing is mapped there';
+  return {
+    kind: access === 'read' ? 'read-unmapped' : 'write-unmapped',
+    what: `${touched}${hint}`,
+    ...where,
+  };
+}
+
+function fetchCause(cause: 'unmapped' | 'protected', address: Kaddr, memory: Memory): Cause {
+  if (!isCanonical(address)) {
+    const what = `jumped to ${hex64(address)}: not a canonical address`;
+    return { kind: 'general-protection', what, vector: Vector.GP, address };
+  }
+  if (cause === 'protected') {
+    const name = memory.regionAt(address)?.name ?? 'data';
+    return { kind: 'fetch-data', what: `ran ${name}, which is not executable`, address };
+  }
+  const guarded = memory.guardedBy(address);
+  if (guarded !== undefined) {
+    return { kind: 'fetch-unmapped', what: `ran into the guard page of ${guarded.name}`, address };
+  }
+  return textCause(address, memory) ?? { kind: 'fetch-unmapped', what: 'ran into unmapped memory', address };
+}
+
+/** A locator that knows the names of regions, for a machine that was given none. */
+export function regionLocator(memory: Memory): Locator {
+  return (address) => {
+    const region = memory.regionAt(address);
+    return region && { symbol: region.name, offset: Number(address - region.start) };
+  };
+}

@@ -1,0 +1,319 @@
+/*
+ * Guest memory as the lab uses it: allocators by purpose, reads and writes by the host.
+ */
+
+import { addrAdd, hex64, InputError, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
+import { AddressSpace, type Block, INT3, type Restore } from './address-space.ts';
+import type { GuestMemory, Perms, Region } from './api.ts';
+import { type Engine, PAGE_SIZE } from './engine.ts';
+import {
+  KERNEL_DATA,
+  KERNEL_RODATA,
+  KERNEL_TEXT,
+  MODULES_DATA,
+  MODULES_RODATA,
+  MODULES_TEXT,
+  VMALLOC,
+} from './layout.ts';
+import { PageArea } from './pages.ts';
+import { PerCpuAreas } from './percpu.ts';
+import { Slab } from './slab.ts';
+
+const WHERE = 'guest memory';
+
+/** Text that was unmapped from a place of its own. */
+type FreedText = Region;
+
+export class Memory implements GuestMemory {
+  readonly space: AddressSpace;
+  readonly percpu: PerCpuAreas;
+  readonly #slab: Slab;
+  readonly #text: PageArea;
+  readonly #data: PageArea;
+  readonly #rodata: PageArea;
+  readonly #kernelText: PageArea;
+  readonly #kernelData: PageArea;
+  readonly #kernelRodata: PageArea;
+  /** What has a mapping of its own: map() and vmalloc(). */
+  #mapped: Map<Kaddr, { readonly region: Region; readonly block: Block }> = new Map();
+  #freedText: readonly FreedText[] = [];
+  /** vmalloc addresses are never used twice: there are 32 TiB of them. */
+  #nextVmalloc: Kaddr = VMALLOC.start;
+
+  constructor(engine: Engine, nrCpus: number) {
+    this.space = new AddressSpace(engine);
+    this.percpu = new PerCpuAreas(this.space, nrCpus);
+    this.#slab = new Slab(this.space);
+    this.#text = new PageArea(this.space, MODULES_TEXT, 'rx', 'module_alloc');
+    this.#data = new PageArea(this.space, MODULES_DATA, 'rw', 'module_alloc');
+    this.#rodata = new PageArea(this.space, MODULES_RODATA, 'r', 'module_alloc');
+    this.#kernelText = new PageArea(this.space, KERNEL_TEXT, 'rx', 'kernel text');
+    this.#kernelData = new PageArea(this.space, KERNEL_DATA, 'rw', 'kernel data');
+    this.#kernelRodata = new PageArea(this.space, KERNEL_RODATA, 'r', 'kernel rodata');
+  }
+
+  get #areas(): readonly PageArea[] {
+    return [this.#text, this.#data, this.#rodata, this.#kernelText, this.#kernelData, this.#kernelRodata];
+  }
+
+  // Mappings of their own
+
+  map(address: Kaddr, sizeBytes: number, perms: Perms, name: string): Region {
+    const end = Number.isSafeInteger(sizeBytes) ? address + BigInt(sizeBytes) : address;
+    const inVmalloc = address < VMALLOC.end && VMALLOC.start < end;
+    if (inVmalloc || [...this.#areas, this.#slab].some((area) => area.overlaps(address, end))) {
+      throw new InputError(
+        WHERE,
+        undefined,
+        `${hex64(address)} is kept for the machine's own allocators: see layout.ts`,
+      );
+    }
+    const region = this.#map(address, sizeBytes, perms, name);
+    this.#freedText = this.#freedText.filter(
+      (freed) => freed.start >= end || freed.start + BigInt(freed.sizeBytes) <= address,
+    );
+    return region;
+  }
+
+  #map(address: Kaddr, sizeBytes: number, perms: Perms, name: string): Region {
+    const region: Region = { name, start: address, sizeBytes, perms };
+    const fill = perms === 'rx' ? INT3 : 0;
+    const block = this.space.map(address, sizeBytes, perms, { regionAt: () => region }, { fill });
+    this.#mapped.set(address, { region, block });
+    return region;
+  }
+
+  unmap(region: Region): void {
+    const mapped = this.#mapped.get(region.start);
+    if (mapped?.region !== region) {
+      throw new InputError(WHERE, undefined, `${region.name} at ${hex64(region.start)} is not mapped`);
+    }
+    this.#mapped.delete(region.start);
+    this.space.unmap(mapped.block);
+    if (region.perms === 'rx') this.#freedText = [...this.#freedText, region];
+  }
+
+  // Text and data near it
+
+  allocText(sizeBytes: number, name: string, options: { align?: number } = {}): Kaddr {
+    return this.#text.alloc(sizeBytes, name, options.align);
+  }
+
+  freeText(address: Kaddr): void {
+    this.#areaOf(address, this.#text, this.#kernelText).free(address);
+  }
+
+  allocData(sizeBytes: number, name: string, options: { align?: number } = {}): Kaddr {
+    return this.#data.alloc(sizeBytes, name, options.align);
+  }
+
+  allocRodata(sizeBytes: number, name: string, options: { align?: number } = {}): Kaddr {
+    return this.#rodata.alloc(sizeBytes, name, options.align);
+  }
+
+  freeData(address: Kaddr): void {
+    this.#areaOf(address, this.#data, this.#rodata, this.#kernelData, this.#kernelRodata).free(address);
+  }
+
+  #areaOf(address: Kaddr, ...areas: readonly PageArea[]): PageArea {
+    const area = areas.find((candidate) => candidate.contains(address));
+    if (area === undefined) {
+      throw new InputError(WHERE, undefined, `${hex64(address)} does not come from this allocator`);
+    }
+    return area;
+  }
+
+  allocKernelText(sizeBytes: number, name: string): Kaddr {
+    return this.#kernelText.alloc(sizeBytes, name);
+  }
+
+  allocKernelData(sizeBytes: number, name: string, perms: 'rw' | 'r' = 'rw'): Kaddr {
+    return (perms === 'rw' ? this.#kernelData : this.#kernelRodata).alloc(sizeBytes, name);
+  }
+
+  // Data anywhere
+
+  kmalloc(sizeBytes: number, name: string = 'kmalloc', align: number = 8): Kaddr {
+    return this.#slab.alloc(sizeBytes, name, align);
+  }
+
+  kfree(address: Kaddr): void {
+    if (!this.#slab.contains(address)) {
+      throw new InputError('kfree', undefined, `${hex64(address)} does not come from kmalloc`);
+    }
+    this.#slab.free(address);
+  }
+
+  vmalloc(sizeBytes: number, name: string = 'vmalloc'): Kaddr {
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
+      throw new InputError('vmalloc', undefined, `the size must be a positive integer, not ${sizeBytes}`);
+    }
+    const bytes = Math.ceil(sizeBytes / PAGE_SIZE) * PAGE_SIZE;
+    const start = addrAdd(this.#nextVmalloc, PAGE_SIZE);
+    if (start + BigInt(bytes + PAGE_SIZE) > VMALLOC.end) {
+      throw new KernelError('ENOMEM', 'vmalloc', `no room for ${sizeBytes} bytes`);
+    }
+    this.#map(start, bytes, 'rw', name);
+    this.#nextVmalloc = addrAdd(start, bytes + PAGE_SIZE);
+    return start;
+  }
+
+  vfree(address: Kaddr): void {
+    const mapped = isVmalloc(address) ? this.#mapped.get(address) : undefined;
+    if (mapped === undefined) {
+      throw new InputError('vfree', undefined, `no vmalloc area starts at ${hex64(address)}`);
+    }
+    this.unmap(mapped.region);
+  }
+
+  // Who is where
+
+  regionAt(address: Kaddr): Region | undefined {
+    return this.space.find(address)?.owner.regionAt(address);
+  }
+
+  /** The freed text that used to be at an address where no text is now. */
+  freedTextAt(address: Kaddr): Region | undefined {
+    return (
+      this.#text.freedAt(address) ??
+      this.#kernelText.freedAt(address) ??
+      this.#freedText.find((text) => address >= text.start && address < text.start + BigInt(text.sizeBytes))
+    );
+  }
+
+  /** The vmalloc area (a stack, mostly) whose guard page covers an address. */
+  guardedBy(address: Kaddr): Region | undefined {
+    if (!isVmalloc(address)) return undefined;
+    const above = this.regionAt(addrAdd(address, PAGE_SIZE));
+    const below = this.regionAt(addrAdd(address, -PAGE_SIZE));
+    return [above, below].find((region) => region !== undefined && isVmalloc(region.start));
+  }
+
+  // Reading and writing by the host
+
+  readU8(address: Kaddr): number {
+    const block = this.#blockAt(address, 1);
+    return block.view.getUint8(Number(address - block.start));
+  }
+
+  readU16(address: Kaddr): number {
+    const block = this.#blockAt(address, 2);
+    return block.view.getUint16(Number(address - block.start), true);
+  }
+
+  readU32(address: Kaddr): number {
+    const block = this.#blockAt(address, 4);
+    return block.view.getUint32(Number(address - block.start), true);
+  }
+
+  readU64(address: Kaddr): bigint {
+    const block = this.#blockAt(address, 8);
+    return block.view.getBigUint64(Number(address - block.start), true);
+  }
+
+  writeU8(address: Kaddr, value: number): void {
+    const block = this.#dataAt(address, 1);
+    block.view.setUint8(Number(address - block.start), value);
+  }
+
+  writeU16(address: Kaddr, value: number): void {
+    const block = this.#dataAt(address, 2);
+    block.view.setUint16(Number(address - block.start), value, true);
+  }
+
+  writeU32(address: Kaddr, value: number): void {
+    const block = this.#dataAt(address, 4);
+    block.view.setUint32(Number(address - block.start), value, true);
+  }
+
+  writeU64(address: Kaddr, value: bigint): void {
+    const block = this.#dataAt(address, 8);
+    block.view.setBigUint64(Number(address - block.start), value, true);
+  }
+
+  bytes(address: Kaddr, length: number): Uint8Array {
+    const block = this.#regionBlock(address, length);
+    const offset = Number(address - block.start);
+    return block.host.bytes.subarray(offset, offset + length);
+  }
+
+  write(address: Kaddr, bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    const block = this.#regionBlock(address, bytes.length);
+    refuseText(block, address);
+    block.host.bytes.set(bytes, Number(address - block.start));
+  }
+
+  #blockAt(address: Kaddr, length: number): Block {
+    const block = this.space.find(address);
+    if (block === undefined || address + BigInt(length) > block.end) throw notMapped(address, length);
+    return block;
+  }
+
+  #dataAt(address: Kaddr, length: number): Block {
+    const block = this.#blockAt(address, length);
+    refuseText(block, address);
+    return block;
+  }
+
+  /** The block of a range that one region covers. */
+  #regionBlock(address: Kaddr, length: number): Block {
+    const block = this.space.find(address);
+    const region = block?.owner.regionAt(address);
+    if (block === undefined || region === undefined) throw notMapped(address, length);
+    if (
+      !Number.isSafeInteger(length) ||
+      length < 0 ||
+      address + BigInt(length) > region.start + BigInt(region.sizeBytes)
+    ) {
+      const what = `${region.name}, ${region.sizeBytes} bytes at ${hex64(region.start)}`;
+      throw new InputError(WHERE, undefined, `${length} bytes at ${hex64(address)} are not inside ${what}`);
+    }
+    return block;
+  }
+
+  /** @throws InputError as Machine.patchText */
+  patchText(address: Kaddr, bytes: Uint8Array): void {
+    const end = address + BigInt(bytes.length);
+    for (let at: bigint = address; at < end; ) {
+      const region = this.regionAt(kaddr(at));
+      if (region?.perms !== 'rx') {
+        const what = region === undefined ? 'nothing is mapped there' : `${region.name} is not text`;
+        throw new InputError(
+          WHERE,
+          undefined,
+          `cannot patch ${bytes.length} bytes at ${hex64(address)}: ${what}`,
+        );
+      }
+      at = region.start + BigInt(region.sizeBytes);
+    }
+    if (bytes.length > 0) this.space.pokeText(address, bytes);
+  }
+
+  save(): Restore {
+    const parts = [this.space, this.percpu, this.#slab, ...this.#areas].map((part) => part.save());
+    const mapped = new Map(this.#mapped);
+    const freedText = this.#freedText;
+    const nextVmalloc = this.#nextVmalloc;
+    return () => {
+      for (const restore of parts) restore();
+      this.#mapped = new Map(mapped);
+      this.#freedText = freedText;
+      this.#nextVmalloc = nextVmalloc;
+    };
+  }
+}
+
+function isVmalloc(address: Kaddr): boolean {
+  return address >= VMALLOC.start && address < VMALLOC.end;
+}
+
+function notMapped(address: Kaddr, length: number): InputError {
+  return new InputError(WHERE, undefined, `${length} bytes at ${hex64(address)} are not mapped`);
+}
+
+function refuseText(block: Block, address: Kaddr): void {
+  if (block.perms === 'rx') {
+    throw new InputError(WHERE, undefined, `${hex64(address)} is text: it changes through patchText only`);
+  }
+}

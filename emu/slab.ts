@@ -1,0 +1,124 @@
+/*
+ * kmalloc: objects of powers of two in the direct map, several to a page; larger ones get pages of
+ * their own. Freed objects are poisoned and come back oldest first.
+ */
+
+import { hex64, InputError, type Kaddr, kaddr } from '../lib/index.ts';
+import type { AddressSpace, BlockOwner, Restore } from './address-space.ts';
+import type { Region } from './api.ts';
+import { PAGE_SIZE } from './engine.ts';
+import { FifoMap } from './fifo.ts';
+import { DIRECT_MAP } from './layout.ts';
+import { PageArea, POISON_FREE } from './pages.ts';
+
+const SMALLEST = 8;
+/** Objects from here on are whole pages. */
+const LARGEST = PAGE_SIZE / 2;
+
+/** What is left of the page that objects of one size are cut from. */
+interface Cutting {
+  next: Kaddr;
+  left: number;
+}
+
+export class Slab implements BlockOwner {
+  readonly #space: AddressSpace;
+  readonly #pages: PageArea;
+  /** Live small objects by address. */
+  #live: Map<Kaddr, Region> = new Map();
+  /** Size of the objects in a page, by the page's address. */
+  #sizes: Map<Kaddr, number> = new Map();
+  #freed: FifoMap<number, Kaddr> = new FifoMap();
+  #cuttings: Map<number, Cutting> = new Map();
+
+  constructor(space: AddressSpace) {
+    this.#space = space;
+    this.#pages = new PageArea(space, DIRECT_MAP, 'rw', 'kmalloc');
+  }
+
+  /** @throws InputError for a bad size or alignment, KernelError ENOMEM */
+  alloc(sizeBytes: number, name: string, align: number): Kaddr {
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
+      throw new InputError('kmalloc', undefined, `the size must be a positive integer, not ${sizeBytes}`);
+    }
+    if (!Number.isInteger(Math.log2(align)) || align > PAGE_SIZE) {
+      throw new InputError(
+        'kmalloc',
+        undefined,
+        `the alignment must be a power of two up to ${PAGE_SIZE}, not ${align}`,
+      );
+    }
+    const size = Math.max(SMALLEST, align, 2 ** Math.ceil(Math.log2(sizeBytes)));
+    if (size > LARGEST) return this.#pages.alloc(sizeBytes, name);
+    const start = this.#cut(size);
+    this.#space.bytes(start, size).fill(0);
+    this.#live.set(start, { name, start, sizeBytes, perms: 'rw' });
+    return start;
+  }
+
+  /** An object: the rest of the current page first, so that freed ones rest as long as possible. */
+  #cut(size: number): Kaddr {
+    let cutting = this.#cuttings.get(size);
+    if (cutting === undefined || cutting.left === 0) {
+      const freed = this.#freed.get(size).shift();
+      if (freed !== undefined) return freed;
+      const page = this.#pages.alloc(PAGE_SIZE, `kmalloc-${size}`);
+      this.#sizes.set(page, size);
+      cutting = { next: page, left: PAGE_SIZE / size };
+    }
+    this.#cuttings.set(size, { next: kaddr(cutting.next + BigInt(size)), left: cutting.left - 1 });
+    return cutting.next;
+  }
+
+  /** @throws InputError when no live object starts there */
+  free(address: Kaddr): void {
+    const size = this.#sizes.get(pageOf(address));
+    if (size === undefined) {
+      this.#pages.free(address);
+      return;
+    }
+    if (!this.#live.delete(address)) {
+      throw new InputError('kfree', undefined, `no live object starts at ${hex64(address)}`);
+    }
+    this.#space.bytes(address, size).fill(POISON_FREE);
+    this.#freed.get(size).push(address);
+  }
+
+  regionAt(address: Kaddr): Region | undefined {
+    const page = pageOf(address);
+    const size = this.#sizes.get(page);
+    if (size === undefined) return this.#pages.regionAt(address);
+    const index = Math.floor(Number(address - page) / size);
+    const object = this.#live.get(kaddr(page + BigInt(index * size)));
+    return object !== undefined && address < object.start + BigInt(object.sizeBytes) ? object : undefined;
+  }
+
+  /** Whether an address lies in the direct map's part for kmalloc. */
+  contains(address: Kaddr): boolean {
+    return this.#pages.contains(address);
+  }
+
+  /** Whether the two ranges have an address in common. */
+  overlaps(start: Kaddr, end: bigint): boolean {
+    return this.#pages.overlaps(start, end);
+  }
+
+  save(): Restore {
+    const pages = this.#pages.save();
+    const live = new Map(this.#live);
+    const sizes = new Map(this.#sizes);
+    const freed = this.#freed.copy();
+    const cuttings = new Map(this.#cuttings);
+    return () => {
+      pages();
+      this.#live = new Map(live);
+      this.#sizes = new Map(sizes);
+      this.#freed = freed.copy();
+      this.#cuttings = new Map(cuttings);
+    };
+  }
+}
+
+function pageOf(address: Kaddr): Kaddr {
+  return kaddr(address & ~BigInt(PAGE_SIZE - 1));
+}

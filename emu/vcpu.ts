@@ -1,0 +1,236 @@
+/*
+ * A vCPU as the lab uses it: calls of functions, over an engine's runs. call() is the hot path: from
+ * begin() to the result nothing is allocated but the result, and the engine is entered three times.
+ */
+
+import { addrAdd, hex64, InputError, type Kaddr } from '../lib/index.ts';
+import type {
+  BeginOptions,
+  CallOptions,
+  CallResult,
+  Registers,
+  RunOptions,
+  RunResult,
+  Stack,
+  Vcpu,
+  VcpuContext,
+} from './api.ts';
+import type { EngineContext, EngineCpu, EngineStop } from './engine.ts';
+import { PAGE_SIZE } from './engine.ts';
+import { explainStop } from './explain.ts';
+import type { Fault, Locator } from './fault.ts';
+import { STACK_BYTES } from './layout.ts';
+import type { Memory } from './memory.ts';
+
+const MAX_ARGS = 6;
+const NO_ARGS: readonly bigint[] = [];
+
+/** What the vCPUs of a machine share. */
+export interface VcpuHome {
+  readonly memory: Memory;
+  /** The page that holds `hlt`: every call returns to it. */
+  readonly exit: Kaddr;
+  readonly stepLimit: number;
+  locate: Locator;
+}
+
+type State = 'idle' | 'calling' | 'closed';
+
+interface Context extends VcpuContext {
+  readonly engine: EngineContext;
+  readonly home: VcpuHome;
+  readonly inCall: boolean;
+  readonly executed: number;
+  readonly limit: number;
+}
+
+export class MachineVcpu implements Vcpu {
+  readonly id: number;
+  readonly regs: Registers;
+  readonly stack: Stack;
+  readonly #engine: EngineCpu;
+  readonly #home: VcpuHome;
+  readonly #gsBase: Kaddr;
+  /** rip after the `hlt` that ends a call. */
+  readonly #afterExit: Kaddr;
+  /** Where a call on the own stack finds its return address. */
+  readonly #returnSlot: Kaddr;
+  readonly #returnSlotView: DataView;
+  #state: State = 'idle';
+  /** Instructions of the call in flight so far, and how many it may execute. */
+  #executed: number = 0;
+  #limit: number = 0;
+
+  constructor(id: number, engine: EngineCpu, home: VcpuHome, gsBase: Kaddr) {
+    this.id = id;
+    this.#engine = engine;
+    this.#home = home;
+    this.#gsBase = gsBase;
+    this.#afterExit = addrAdd(home.exit, 1);
+    engine.setGsBase(gsBase);
+    this.regs = {
+      get: (name) => this.#alive().get(name),
+      set: (name, value) => this.#alive().set(name, value),
+    };
+    const base = home.memory.vmalloc(STACK_BYTES, `stack of CPU ${id}`);
+    const top = addrAdd(base, STACK_BYTES);
+    this.stack = { base, top, guard: addrAdd(base, -PAGE_SIZE) };
+    this.#returnSlot = addrAdd(top, -8);
+    const slot = home.memory.bytes(this.#returnSlot, 8);
+    this.#returnSlotView = new DataView(slot.buffer, slot.byteOffset, 8);
+  }
+
+  get inCall(): boolean {
+    return this.#state === 'calling';
+  }
+
+  call(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options?: CallOptions): CallResult {
+    const limit = this.#checkLimit(options?.steps);
+    this.#checkBegin(args);
+    this.#returnSlotView.setBigUint64(0, this.#home.exit, true);
+    const engine = this.#engine;
+    engine.load(fn, this.#returnSlot, args);
+    const stop = engine.run(limit);
+    const instructions = engine.executed;
+    if (engine.rip === this.#afterExit && stop === 'halted') {
+      return { ret: engine.rax, instructions, fault: null };
+    }
+    if (stop === 'budget' && engine.rip === this.#home.exit) {
+      return { ret: engine.rax, instructions, fault: null };
+    }
+    return { ret: 0n, instructions, fault: this.#explain(stop, instructions) };
+  }
+
+  begin(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options: BeginOptions = {}): void {
+    this.#checkBegin(args);
+    let rsp = this.#returnSlot;
+    if (options.stackTop !== undefined) {
+      if (options.stackTop % 16n !== 0n) {
+        throw new InputError(
+          'begin',
+          undefined,
+          `stackTop ${hex64(options.stackTop)} is not 16-byte aligned`,
+        );
+      }
+      rsp = addrAdd(options.stackTop, -8);
+    }
+    this.#home.memory.writeU64(rsp, this.#home.exit);
+    this.#engine.load(fn, rsp, args);
+    this.#executed = 0;
+    this.#limit = this.#home.stepLimit;
+    this.#state = 'calling';
+  }
+
+  #checkBegin(args: readonly bigint[]): void {
+    if (this.#state !== 'idle') {
+      throw new InputError(
+        'call',
+        undefined,
+        this.#state === 'closed'
+          ? 'the machine is closed'
+          : `a call is in flight on CPU ${this.id}: finish it with run(), or drop it with abort()`,
+      );
+    }
+    if (args.length > MAX_ARGS) {
+      throw new InputError(
+        'call',
+        undefined,
+        `${args.length} arguments: at most ${MAX_ARGS} go in registers`,
+      );
+    }
+  }
+
+  #checkLimit(steps: number | undefined): number {
+    if (steps === undefined) return this.#home.stepLimit;
+    if (!Number.isSafeInteger(steps) || steps < 0) {
+      throw new InputError('steps', undefined, `must be a whole number of instructions, not ${steps}`);
+    }
+    return steps;
+  }
+
+  run(options: RunOptions = {}): RunResult {
+    if (this.#state !== 'calling')
+      throw new InputError('run', undefined, `no call is in flight on CPU ${this.id}`);
+    const left = this.#limit - this.#executed;
+    const wanted = options.steps === undefined ? undefined : this.#checkLimit(options.steps);
+    const budget = wanted === undefined ? left : Math.min(wanted, left);
+    const { stop, instructions } = this.#runPast(budget, options.stopAt);
+    this.#executed += instructions;
+
+    const { rip } = this.#engine;
+    if (stop === 'stop-at') return { reason: 'stop', instructions, fault: null };
+    if ((stop === 'halted' && rip === this.#afterExit) || (stop === 'budget' && rip === this.#home.exit)) {
+      this.#state = 'idle';
+      return { reason: 'returned', instructions, fault: null };
+    }
+    if (stop === 'budget' && wanted === budget) return { reason: 'steps', instructions, fault: null };
+    this.#state = 'idle';
+    return { reason: 'fault', instructions, fault: this.#explain(stop, this.#executed) };
+  }
+
+  /** As the engine's run, but an instruction at `stopAt` that the run starts with is executed. */
+  #runPast(budget: number, stopAt: Kaddr | undefined): { stop: EngineStop; instructions: number } {
+    const engine = this.#engine;
+    if (stopAt === undefined || engine.rip !== stopAt || budget === 0) {
+      const stop = engine.run(budget, stopAt);
+      return { stop, instructions: engine.executed };
+    }
+    const first = engine.run(1);
+    const done = engine.executed;
+    if (first !== 'budget') return { stop: first, instructions: done };
+    const stop = engine.run(budget - done, stopAt);
+    return { stop, instructions: done + engine.executed };
+  }
+
+  step(): RunResult {
+    return this.run({ steps: 1 });
+  }
+
+  abort(): void {
+    if (this.#state === 'calling') this.#state = 'idle';
+  }
+
+  saveContext(): VcpuContext {
+    const engine = this.#alive();
+    const context: Context = {
+      engine: engine.saveContext(),
+      home: this.#home,
+      inCall: this.inCall,
+      executed: this.#executed,
+      limit: this.#limit,
+      rip: engine.rip,
+    };
+    return context;
+  }
+
+  restoreContext(context: VcpuContext): void {
+    const engine = this.#alive();
+    if (!isContext(context) || context.home !== this.#home) {
+      throw new InputError('restoreContext', undefined, 'not a context that a vCPU of this machine saved');
+    }
+    engine.restoreContext(context.engine);
+    engine.setGsBase(this.#gsBase);
+    this.#state = context.inCall ? 'calling' : 'idle';
+    this.#executed = context.executed;
+    this.#limit = context.limit;
+  }
+
+  /** The vCPU is of no use from here on; nothing it is asked for reaches the engine. */
+  close(): void {
+    this.#state = 'closed';
+  }
+
+  #alive(): EngineCpu {
+    if (this.#state === 'closed') throw new InputError('vcpu', undefined, 'the machine is closed');
+    return this.#engine;
+  }
+
+  #explain(stop: EngineStop, instructions: number): Fault {
+    const { memory, locate } = this.#home;
+    return explainStop(stop, { cpu: this.#engine, cpuId: this.id, instructions }, memory, locate);
+  }
+}
+
+function isContext(context: VcpuContext): context is Context {
+  return 'engine' in context && 'home' in context;
+}
