@@ -8,13 +8,14 @@ import {
   type RevisionName,
   RuntimeData,
   STATS_KEY,
+  TaskStruct,
 } from '../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../lib/index.ts';
 import { Ftrace } from './ftrace.ts';
-import { GracePeriods } from './grace.ts';
 import { ModmemCharge, type TrampImage } from './image.ts';
 import { Kallsyms } from './kallsyms.ts';
 import type { KModule } from './module.ts';
+import { GracePeriods, type RcuTask } from './rcu.ts';
 import { TrampolineTable } from './trampoline.ts';
 
 /** Nanoseconds that the clock shows at boot, and what each reading of it adds. */
@@ -39,7 +40,7 @@ export class Kernel {
   readonly preemption: boolean;
   readonly kallsyms: Kallsyms = new Kallsyms();
   readonly ftrace: Ftrace;
-  readonly grace: GracePeriods = new GracePeriods();
+  readonly grace: GracePeriods = new GracePeriods(() => this.tasks());
   readonly modmem: ModmemCharge;
   readonly trampolines: TrampolineTable = new TrampolineTable();
   /** What is loaded, oldest first. */
@@ -141,12 +142,29 @@ export class Kernel {
     return condition;
   }
 
-  /** Lets grace periods end when no vCPU has a call in flight. Call it after calls and after changes. */
+  /** What the grace periods look at: the current task of every CPU. */
+  tasks(): RcuTask[] {
+    const { machine } = this;
+    return machine.cpus.map(({ id, inCall }): RcuTask => {
+      const task = machine.current(id);
+      const field = (offset: number): number => machine.memory.readU32(addrAdd(task, offset));
+      return {
+        id,
+        onRq: inCall,
+        inKernel: inCall,
+        voluntarySwitches: 0,
+        rcuReadLockNesting: field(TaskStruct.rcuReadLockNesting),
+        trcReaderNesting: field(TaskStruct.trcReaderNesting),
+      };
+    });
+  }
+
+  /** Does what need not wait for any task: grace periods that are over, images whose last caller has left. */
   settle(): void {
-    if (this.machine.cpus.some((cpu) => cpu.inCall)) return;
-    this.grace.quiescent();
-    for (const im of this.retired) im.pcref.poll();
-    this.grace.quiescent();
+    do {
+      this.grace.settle();
+      for (const im of this.retired) im.pcref.poll();
+    } while (this.grace.settle());
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Machine } from '../emu/index.ts';
 import { PercpuRef as Field } from '../jit/index.ts';
 import { Bug, type Kaddr, kaddr } from '../lib/index.ts';
-import type { GracePeriods } from './grace.ts';
+import type { GracePeriods } from './rcu.ts';
 
 /*
  *             kill()                confirmed                     last put

@@ -1,0 +1,185 @@
+/*
+ * Grace periods: the wait between "nobody new can get in" and "nobody who was in is in any more".
+ * Three flavours differ in whom they wait for:
+ *
+ *   flavour           a task holds it up            until
+ *   rcu               inside rcu_read_lock          it has left it
+ *   rcu-tasks         running or preempted in the   it switched voluntarily, went to sleep,
+ *                     kernel                        back to user mode, or is gone
+ *   rcu-tasks-trace   inside rcu_read_lock_trace    it has left it
+ *
+ * One flavour at a time goes through
+ *
+ *         call()                  tick()                       tick()                  run()
+ *   idle ---------> callbacks ---------------> grace period ----------> callbacks ---------> called
+ *                   waiting     holdouts noted               no holdout  are ready
+ *                                                            left
+ *
+ * Callbacks that arrive during a grace period wait for the next one. Pure: a flavour sees tasks, and
+ * nothing else. Kernel: kernel/rcu/tree.c, kernel/rcu/tasks.h
+ */
+
+/** What a flavour looks at in a task. */
+export interface RcuTask {
+  readonly id: number;
+  /** Running or preempted; false while it sleeps. Kernel: t->on_rq */
+  readonly onRq: boolean;
+  /** In kernel code: neither in user mode nor idle. */
+  readonly inKernel: boolean;
+  /** How often it has gone to sleep by itself. Kernel: t->nvcsw */
+  readonly voluntarySwitches: number;
+  readonly rcuReadLockNesting: number;
+  readonly trcReaderNesting: number;
+}
+
+export const RCU_FLAVOURS = ['rcu', 'rcu-tasks', 'rcu-tasks-trace'] as const;
+export type RcuFlavourName = (typeof RCU_FLAVOURS)[number];
+
+/** Whom a flavour waits for. */
+interface Rules {
+  /** Whether a task holds up a grace period that starts now. */
+  readonly blocks: (task: RcuTask) => boolean;
+  /** Whether a holdout has passed, given how it was at the start. */
+  readonly passed: (task: RcuTask, start: RcuTask) => boolean;
+}
+
+const RULES: Readonly<Record<RcuFlavourName, Rules>> = {
+  rcu: {
+    blocks: (task) => task.rcuReadLockNesting > 0,
+    passed: (task) => task.rcuReadLockNesting === 0,
+  },
+  'rcu-tasks': {
+    blocks: (task) => task.onRq && task.inKernel,
+    passed: (task, start) =>
+      !task.onRq || !task.inKernel || task.voluntarySwitches !== start.voluntarySwitches,
+  },
+  'rcu-tasks-trace': {
+    blocks: (task) => task.trcReaderNesting > 0,
+    passed: (task) => task.trcReaderNesting === 0,
+  },
+};
+
+type Callback = () => void;
+
+/** One flavour of RCU. */
+export class RcuFlavour {
+  readonly name: RcuFlavourName;
+  readonly #rules: Rules;
+  #waiting: Callback[] = [];
+  #current: { readonly holdouts: Map<number, RcuTask>; readonly callbacks: readonly Callback[] } | undefined;
+  readonly #ready: Callback[] = [];
+
+  constructor(name: RcuFlavourName) {
+    this.name = name;
+    this.#rules = RULES[name];
+  }
+
+  /** Runs `callback` after a grace period that starts from now on. Kernel: call_rcu, call_rcu_tasks, call_rcu_tasks_trace */
+  call(callback: Callback): void {
+    this.#waiting.push(callback);
+  }
+
+  /** Looks at all tasks once: starts a grace period when one is wanted, ends it when nobody holds it up. */
+  tick(tasks: Iterable<RcuTask>): void {
+    if (this.#current === undefined) {
+      if (this.#waiting.length === 0) return;
+      const holdouts = new Map<number, RcuTask>();
+      for (const task of tasks) if (this.#rules.blocks(task)) holdouts.set(task.id, { ...task });
+      this.#current = { holdouts, callbacks: this.#waiting };
+      this.#waiting = [];
+    }
+    const { holdouts, callbacks } = this.#current;
+    if (holdouts.size > 0) {
+      const alive = new Map([...tasks].map((task) => [task.id, task]));
+      for (const [id, start] of holdouts) {
+        const now = alive.get(id);
+        if (now === undefined || this.#rules.passed(now, start)) holdouts.delete(id);
+      }
+    }
+    if (holdouts.size > 0) return;
+    this.#ready.push(...callbacks);
+    this.#current = undefined;
+  }
+
+  /** Runs the oldest callback whose grace period is over; false when there is none. */
+  run(): boolean {
+    const callback = this.#ready.shift();
+    callback?.();
+    return callback !== undefined;
+  }
+
+  /** Callbacks that have not run, whatever they wait for. */
+  get pending(): number {
+    return this.#waiting.length + (this.#current?.callbacks.length ?? 0) + this.#ready.length;
+  }
+
+  /** Ids of the tasks that hold up the grace period under way. */
+  get holdouts(): number[] {
+    return [...(this.#current?.holdouts.keys() ?? [])];
+  }
+}
+
+/** All flavours, and the workqueue that their callbacks defer to. */
+export class GracePeriods {
+  readonly flavours: Readonly<Record<RcuFlavourName, RcuFlavour>> = {
+    rcu: new RcuFlavour('rcu'),
+    'rcu-tasks': new RcuFlavour('rcu-tasks'),
+    'rcu-tasks-trace': new RcuFlavour('rcu-tasks-trace'),
+  };
+  readonly #work: Callback[] = [];
+  readonly #tasks: () => readonly RcuTask[];
+
+  /** @param tasks every task there is, exiting ones included */
+  constructor(tasks: () => readonly RcuTask[]) {
+    this.#tasks = tasks;
+  }
+
+  callRcu(callback: Callback): void {
+    this.flavours.rcu.call(callback);
+  }
+
+  callRcuTasks(callback: Callback): void {
+    this.flavours['rcu-tasks'].call(callback);
+  }
+
+  callRcuTasksTrace(callback: Callback): void {
+    this.flavours['rcu-tasks-trace'].call(callback);
+  }
+
+  /** Kernel: schedule_work, kernel/workqueue.c */
+  scheduleWork(callback: Callback): void {
+    this.#work.push(callback);
+  }
+
+  /** Lets one flavour look at the tasks. */
+  tick(flavour: RcuFlavourName): void {
+    this.flavours[flavour].tick(this.#tasks());
+  }
+
+  /** Runs the oldest work item; false when there is none. */
+  runWork(): boolean {
+    const work = this.#work.shift();
+    work?.();
+    return work !== undefined;
+  }
+
+  get pendingWork(): number {
+    return this.#work.length;
+  }
+
+  /** Goes on until nothing happens without a task moving; false when nothing happened at all. */
+  settle(): boolean {
+    let progress = false;
+    for (let again = true; again; ) {
+      again = false;
+      for (const name of RCU_FLAVOURS) {
+        const flavour = this.flavours[name];
+        if (flavour.pending > 0) this.tick(name);
+        while (flavour.run()) again = true;
+      }
+      while (this.runWork()) again = true;
+      progress ||= again;
+    }
+    return progress;
+  }
+}
