@@ -366,7 +366,7 @@ class PrototypeParser {
   }
 
   #failAt(column: number, message: string): never {
-    throw new InputError(this.#from, `column ${column}`, `${shown(message)} in '${shown(this.#text)}'`);
+    throw new InputError(this.#from, `column ${column}`, `${shown(message)}, in '${shown(this.#text)}'`);
   }
 }
 

@@ -6,7 +6,7 @@ import { inputError } from './support.ts';
 /** A type, the ways to write it in front of a name, and what it must come out as. */
 interface Spelled {
   readonly writings: readonly string[];
-  readonly model: RetModel;
+  readonly model: Omit<ArgModel, 'name'>;
 }
 
 const integer = (type: string, sizeBytes: 1 | 2 | 4 | 8, signed: boolean, ...others: string[]): Spelled => ({
@@ -66,7 +66,7 @@ const spelled = fc
   .chain(({ writings, model }) => fc.constantFrom(...writings).map((writing) => ({ writing, model })));
 
 /** Declarators of parameters that have the name inside. */
-const WRAPPED: readonly { write: (name: string) => string; model: RetModel }[] = [
+const WRAPPED: readonly { write: (name: string) => string; model: Spelled['model'] }[] = [
   { write: (name: string) => `int (*${name})(void *, u64)`, model: pointer('int (*)(void *, u64)').model },
   { write: (name: string) => `void ${name}(int)`, model: pointer('void (*)(int)').model },
   { write: (name: string) => `u32 ${name}[16]`, model: pointer('u32 *').model },
