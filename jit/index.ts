@@ -20,7 +20,7 @@ export { REVISIONS, type RevisionName } from './rev/revision.ts';
 export { emitRuntime, GET_FUNC_IP, RuntimeData, type RuntimeLayout, STATS_KEY } from './runtime/runtime.ts';
 export { BpfProg, BpfProgStats, BpfTrampImage, PercpuRef, TaskStruct } from './runtime/structs.ts';
 export { type Prepared, prepareTrampoline, type RefusedImage, type TrampolineImage } from './trampoline.ts';
-export { Assembler, Label, OutOfRange } from './x86/assembler.ts';
+export { Assembler, Label } from './x86/assembler.ts';
 export {
   type Code,
   type CodeSymbol,
@@ -37,4 +37,5 @@ export { type Disassembled, disassemble } from './x86/disasm.ts';
 export type { AluOp, Cond } from './x86/encoding.ts';
 export { linkCode } from './x86/link.ts';
 export * from './x86/operand.ts';
+export { OutOfRange } from './x86/rm.ts';
 export { piece, step } from './x86/step.ts';

@@ -3,8 +3,9 @@ import { TrampFlag, type TrampolineRequest } from './request.ts';
 import type { Emission, Revision, RevisionName } from './rev/revision.ts';
 import { v5_13 } from './rev/v5-13.ts';
 import { v5_15 } from './rev/v5-15.ts';
-import { Assembler, OutOfRange } from './x86/assembler.ts';
+import { Assembler } from './x86/assembler.ts';
 import type { Code } from './x86/code.ts';
+import { OutOfRange } from './x86/rm.ts';
 
 /** An image that came out, or the errno that did. */
 export type Prepared = TrampolineImage | RefusedImage;

@@ -14,7 +14,7 @@
  *   then       rbx of the caller
  */
 
-import { InputError, type Kaddr } from '../../lib/index.ts';
+import { addrAdd, InputError, type Kaddr } from '../../lib/index.ts';
 import { fillNops, frameSlot, movPtr, NOP5, NOPS } from '../kernel-encoding.ts';
 import { type ProgRef, TrampFlag, type TrampolineRequest } from '../request.ts';
 import { type Mem, qword, type Reg, r8, r9, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp } from '../x86/operand.ts';
@@ -63,12 +63,11 @@ export const v5_13: Revision = {
 
   fmodRet: piece('fmod_ret', (emission) => {
     const { asm, rev, request, frame, doFexit } = emission;
-    const result = qword(frame.returnValue);
     asm.alu('xor', rax.as(4), rax.as(4), 'no program has spoken yet');
     asm.mov(frame.returnValue, rax);
     for (const prog of request.fmodRet) {
       rev.invokeProg(emission, { prog, keepReturn: true });
-      asm.aluImm8('cmp', result, 0);
+      asm.aluImm8('cmp', frame.returnValue, 0);
       asm.jccNear('ne', doFexit, 'non-zero: skip the original');
     }
   }),
@@ -76,9 +75,9 @@ export const v5_13: Revision = {
   callOriginal: piece('call_orig', (emission) => {
     const { asm, flags, request, frame } = emission;
     emission.rev.restoreArgs(emission);
-    const entry = (flags & TrampFlag.SKIP_FRAME) !== 0 ? SITE_BYTES : 0;
     const name = request.name ?? 'orig_call';
-    asm.call((request.origCall + BigInt(entry)) as Kaddr, entry === 0 ? name : `${name}+${entry}`);
+    if ((flags & TrampFlag.SKIP_FRAME) === 0) asm.call(request.origCall, name);
+    else asm.call(addrAdd(request.origCall, SITE_BYTES), `${name}+${SITE_BYTES}`);
     asm.mov(frame.returnValue, rax, 'what the original returned');
     emission.ipAfterCall = asm.offset;
     asm.site('ip_after_call', SITE_BYTES);
@@ -86,7 +85,7 @@ export const v5_13: Revision = {
   }),
 
   bindFexit: piece('emit_align', ({ asm, doFexit }) => {
-    fillNops(asm, -(Number(asm.origin & 15n) + asm.offset) & 15, NOPS, 'branch target on 16 bytes');
+    fillNops(asm, asm.bytesTo(16), NOPS, 'branch target on 16 bytes');
     asm.bind(doFexit);
   }),
 
@@ -181,6 +180,8 @@ function frame(request: TrampolineRequest, flags: number): Frame {
   return layoutFrame(request.argSizes.length, (flags & TrampFlag.CALL_ORIG) !== 0, false);
 }
 
+const RETURN_VALUE = qword(frameSlot(-WORD));
+
 /** Lays the words out downwards from rbp: return value, arguments, function address. */
 export function layoutFrame(nrArgs: number, hasReturnValue: boolean, hasFuncIp: boolean): Frame {
   const ctx = WORD * nrArgs + (hasReturnValue ? WORD : 0);
@@ -188,7 +189,7 @@ export function layoutFrame(nrArgs: number, hasReturnValue: boolean, hasFuncIp: 
   return {
     size,
     hasReturnValue,
-    returnValue: frameSlot(-WORD),
+    returnValue: RETURN_VALUE,
     ctx: frameSlot(-ctx),
     arg: (index: number): Mem => frameSlot(WORD * index - ctx),
     funcIp: hasFuncIp ? frameSlot(-size) : undefined,

@@ -26,10 +26,13 @@ import {
   XCHG_RM_REG,
 } from './encoding.ts';
 import { type Mem, type OpSize, Reg, Sym } from './operand.ts';
+import { fits8, fits32, OutOfRange, type Rm } from './rm.ts';
 
-/** A displacement, immediate or branch distance that does not fit its field. */
-export class OutOfRange extends EmitError {
-  override readonly name: string = 'OutOfRange';
+/** The distance field of a branch to a place that is not bound yet. */
+interface Waiting {
+  readonly field: number;
+  readonly sizeBytes: 1 | 4;
+  readonly next: Waiting | undefined;
 }
 
 /** A place in the code: bound once, referred to any number of times, before or after. */
@@ -37,8 +40,8 @@ export class Label {
   readonly name: string;
   /** Offset of the bound place; -1 while unbound. */
   offset = -1;
-  /** Fields that wait for the place: offset of the field, negative (~offset) for 1-byte fields. */
-  readonly waiting: number[] = [];
+  /** Branches that wait for the place, the latest first. */
+  waiting: Waiting | undefined = undefined;
 
   constructor(name: string) {
     this.name = name;
@@ -48,12 +51,11 @@ export class Label {
 /** Longest x86 instruction, bytes. */
 const MAX_INSN = 15;
 
+const LOCK = 0xf0;
+
 // One 64-bit value seen as two halves, so that no arithmetic on the hot path is done in bigints.
 const wide = new BigUint64Array(1);
 const halves = new Uint32Array(wide.buffer);
-
-const fits8 = (value: number): boolean => value >= -128 && value <= 127;
-const fits32 = (value: number): boolean => value >= -0x8000_0000 && value <= 0x7fff_ffff;
 
 /**
  * An x86-64 assembler for kernel emitters: exact encodings, destination first.
@@ -91,7 +93,7 @@ export class Assembler {
   #unbound = 0;
 
   /**
-   * @param origin address of the first byte; it matters for branches to addresses and for `padTo`.
+   * @param origin address of the first byte; it matters for branches to addresses and for `bytesTo`.
    * @param options.record keep provenance (default true).
    * @param options.buffer scratch memory to assemble into; it grows when too small.
    */
@@ -107,6 +109,11 @@ export class Assembler {
   /** Bytes emitted so far; the offset of the next instruction. */
   get offset(): number {
     return this.#len;
+  }
+
+  /** Bytes from here to the next address that is a multiple of `align` (a power of two). */
+  bytesTo(align: number): number {
+    return -(this.#originLow + this.#len) & (align - 1);
   }
 
   // -- steps ------------------------------------------------------------------------------------
@@ -128,15 +135,17 @@ export class Assembler {
 
   /** `mov dst, src` between registers of one width (opcode 89), or between a register and memory. */
   mov(dst: Reg | Mem, src: Reg | Mem, note?: string): void {
-    if (src instanceof Reg) this.#rm(MOV_RM_REG, src.size, src.num, dst, src, note);
-    else if (dst instanceof Reg) this.#rm(MOV_REG_RM, dst.size, dst.num, src, dst, note);
+    if (src instanceof Reg) this.#rmReg(MOV_RM_REG, dst, src, note);
+    else if (dst instanceof Reg) this.#rmReg(MOV_REG_RM, src, dst, note);
     else throw new EmitError('mov: memory to memory does not exist');
   }
 
   /** `mov r32, imm32` (b8+r), zero-extending; `value` 0 .. 2^32-1. */
   movImm32(dst: Reg, value: number, note?: string): void {
     this.#need(dst.size === 4, 'mov r32, imm32: a 32-bit register');
-    this.#range(value >= 0 && value <= 0xffff_ffff, 'mov r32, imm32', value);
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+      throw new OutOfRange(`mov r32, imm32: ${value} does not fit`);
+    }
     this.#begin();
     if (dst.num >= 8) this.#byte(0x41);
     this.#byte(0xb8 + (dst.num & 7));
@@ -144,7 +153,7 @@ export class Assembler {
     this.#end(note);
   }
 
-  /** `mov r64, imm64` (REX.W b8+r). */
+  /** `mov r64, imm64` (REX.W b8+r); `value` modulo 2^64. */
   movImm64(dst: Reg, value: bigint | Sym, note?: string): void {
     this.#need(dst.size === 8, 'mov r64, imm64: a 64-bit register');
     this.#begin();
@@ -174,16 +183,19 @@ export class Assembler {
   /** `movzx dst, src` from 1 or 2 bytes. */
   movzx(dst: Reg, src: Mem | Reg, from: 1 | 2, note?: string): void {
     this.#need(dst.size > from, 'movzx: a destination wider than the source');
-    const byteSource = src instanceof Reg && from === 1 ? src : undefined;
-    this.#need(!(src instanceof Reg) || src.size === from, 'movzx: a source register of the source width');
-    this.#rm(from === 1 ? MOVZX_RM8 : MOVZX_RM16, dst.size, dst.num, src, byteSource, note, false);
+    this.#need(src.size === from || src.size === 0, 'movzx: a source of the width named');
+    this.#begin();
+    this.#modrm(from === 1 ? MOVZX_RM8 : MOVZX_RM16, dst.size, dst.regRex, dst.reg, src.rm);
+    this.#end(note);
   }
 
   /** `lea dst, [mem]`. */
   lea(dst: Reg, src: Mem, note?: string): void {
     this.#need(dst.size > 1, 'lea: a 16-, 32- or 64-bit register');
     this.#need(!src.gs, 'lea: no segment');
-    this.#rm(LEA, dst.size, dst.num, src, undefined, note);
+    this.#begin();
+    this.#modrm(LEA, dst.size, dst.regRex, dst.reg, src.rm);
+    this.#end(note);
   }
 
   push(reg: Reg, note?: string): void {
@@ -198,8 +210,8 @@ export class Assembler {
 
   /** `op dst, src` with a register on at least one side; register to register takes the `r/m, r` form. */
   alu(op: AluOp, dst: Reg | Mem, src: Reg | Mem, note?: string): void {
-    if (src instanceof Reg) this.#rm(ALU_FORMS[op].rmReg, src.size, src.num, dst, src, note);
-    else if (dst instanceof Reg) this.#rm(ALU_FORMS[op].regRm, dst.size, dst.num, src, dst, note);
+    if (src instanceof Reg) this.#rmReg(ALU_FORMS[op].rmReg, dst, src, note);
+    else if (dst instanceof Reg) this.#rmReg(ALU_FORMS[op].regRm, src, dst, note);
     else throw new EmitError(`${op}: memory to memory does not exist`);
   }
 
@@ -217,7 +229,7 @@ export class Assembler {
   }
 
   test(dst: Reg | Mem, src: Reg, note?: string): void {
-    this.#rm(TEST_RM_REG, src.size, src.num, dst, src, note);
+    this.#rmReg(TEST_RM_REG, dst, src, note);
   }
 
   /** `test dst, imm` (f7 /0, or f6 /0 for bytes). */
@@ -228,38 +240,38 @@ export class Assembler {
   }
 
   inc(dst: Reg | Mem, note?: string): void {
-    this.#ext(INC_RM, dst, note);
+    this.#rmDigit(INC_RM, dst, note);
   }
 
   dec(dst: Reg | Mem, note?: string): void {
-    this.#ext(DEC_RM, dst, note);
+    this.#rmDigit(DEC_RM, dst, note);
   }
 
   // -- atomics ----------------------------------------------------------------------------------
 
   lockInc(dst: Mem, note?: string): void {
-    this.#locked(INC_RM, this.#sizeOf(dst), INC_RM.ext, dst, undefined, note);
+    this.#rmDigit(INC_RM, dst, note, LOCK);
   }
 
   lockDec(dst: Mem, note?: string): void {
-    this.#locked(DEC_RM, this.#sizeOf(dst), DEC_RM.ext, dst, undefined, note);
+    this.#rmDigit(DEC_RM, dst, note, LOCK);
   }
 
   xadd(dst: Mem, src: Reg, note?: string): void {
-    this.#rm(XADD_RM_REG, src.size, src.num, dst, src, note);
+    this.#rmReg(XADD_RM_REG, dst, src, note);
   }
 
   lockXadd(dst: Mem, src: Reg, note?: string): void {
-    this.#locked(XADD_RM_REG, src.size, src.num, dst, src, note);
+    this.#rmReg(XADD_RM_REG, dst, src, note, LOCK);
   }
 
   lockCmpxchg(dst: Mem, src: Reg, note?: string): void {
-    this.#locked(CMPXCHG_RM_REG, src.size, src.num, dst, src, note);
+    this.#rmReg(CMPXCHG_RM_REG, dst, src, note, LOCK);
   }
 
   /** `xchg [mem], reg`: locked by itself. */
   xchg(dst: Mem, src: Reg, note?: string): void {
-    this.#rm(XCHG_RM_REG, src.size, src.num, dst, src, note);
+    this.#rmReg(XCHG_RM_REG, dst, src, note);
   }
 
   // -- control flow -----------------------------------------------------------------------------
@@ -271,13 +283,18 @@ export class Assembler {
   /** Binds a label here and fills every branch that waited for it. Throws OutOfRange when a short one cannot reach. */
   bind(label: Label): void {
     if (label.offset >= 0) throw new Bug(`label ${label.name} is bound twice`);
-    label.offset = this.#len;
-    for (const field of label.waiting) {
-      if (field >= 0) this.#patch32(field, this.#len - (field + 4));
-      else this.#patch8(~field, this.#len - (~field + 1), label);
+    const here = this.#len;
+    for (let branch = label.waiting; branch !== undefined; branch = branch.next) {
+      if (branch.sizeBytes === 1) this.#shortDistance(branch.field, here, label);
     }
-    this.#unbound -= label.waiting.length;
-    label.waiting.length = 0;
+    for (let branch = label.waiting; branch !== undefined; branch = branch.next) {
+      const distance = here - (branch.field + branch.sizeBytes);
+      if (branch.sizeBytes === 1) this.#buf[branch.field] = distance;
+      else this.#patch32(branch.field, distance);
+      this.#unbound--;
+    }
+    label.offset = here;
+    label.waiting = undefined;
   }
 
   /** `call rel32` to an address; `name` is what listings call it. Throws OutOfRange beyond +-2 GiB. */
@@ -307,7 +324,7 @@ export class Assembler {
 
   /** `call r/m64`. */
   callIndirect(target: Reg | Mem, note?: string): void {
-    this.#rm(CALL_RM, 4, CALL_RM.ext, target, undefined, note);
+    this.#indirect(CALL_RM, target, note);
   }
 
   /** `jmp rel32` to an address. */
@@ -320,7 +337,7 @@ export class Assembler {
 
   /** `jmp r/m64`. */
   jmpIndirect(target: Reg | Mem, note?: string): void {
-    this.#rm(JMP_RM, 4, JMP_RM.ext, target, undefined, note);
+    this.#indirect(JMP_RM, target, note);
   }
 
   jmpShort(target: Label, note?: string): void {
@@ -447,10 +464,6 @@ export class Assembler {
     if (!condition) throw new EmitError(`not encodable; wanted ${what}`);
   }
 
-  #range(condition: boolean, what: string, value: number): void {
-    if (!condition) throw new OutOfRange(`${what}: ${value} does not fit`);
-  }
-
   #sizeOf(operand: Reg | Mem): OpSize {
     if (operand.size === 0)
       throw new EmitError('a memory operand without width; say byte(), word(), dword() or qword()');
@@ -548,22 +561,28 @@ export class Assembler {
       this.#dword(label.offset - (field + 4));
       return;
     }
-    label.waiting.push(field);
-    this.#unbound++;
+    this.#await(label, 4);
     this.#dword(0);
   }
 
   #short(label: Label): void {
-    const field = this.#pos;
     if (label.offset >= 0) {
-      const distance = label.offset - (field + 1);
-      this.#range(fits8(distance), `short branch to ${label.name}`, distance);
-      this.#byte(distance);
+      this.#byte(this.#shortDistance(this.#pos, label.offset, label));
       return;
     }
-    label.waiting.push(~field);
-    this.#unbound++;
+    this.#await(label, 1);
     this.#byte(0);
+  }
+
+  #await(label: Label, sizeBytes: 1 | 4): void {
+    label.waiting = { field: this.#pos, sizeBytes, next: label.waiting };
+    this.#unbound++;
+  }
+
+  #shortDistance(field: number, to: number, label: Label): number {
+    const distance = to - (field + 1);
+    if (!fits8(distance)) throw new OutOfRange(`short branch to ${label.name}: ${distance} does not fit`);
+    return distance;
   }
 
   #patch32(field: number, value: number): void {
@@ -574,46 +593,35 @@ export class Assembler {
     buf[field + 3] = value >> 24;
   }
 
-  #patch8(field: number, value: number, label: Label): void {
-    this.#range(fits8(value), `short branch to ${label.name}`, value);
-    this.#buf[field] = value;
-  }
-
-  #locked(
-    form: Form,
-    size: OpSize,
-    reg: number,
-    rm: Mem,
-    byteReg: Reg | undefined,
-    note: string | undefined,
-  ): void {
+  /** An r/m and a register operand of one width, in whichever direction `form` says. */
+  #rmReg(form: Form, rm: Reg | Mem, reg: Reg, note: string | undefined, prefix = 0): void {
+    if (rm.size !== reg.size && rm.size !== 0) {
+      throw new EmitError(`operands of different width: ${rm.size * 8} bits and ${reg.name}`);
+    }
     this.#begin();
-    this.#byte(0xf0);
-    this.#modrm(form, size, reg, rm, byteReg, true);
+    if (prefix !== 0) this.#byte(prefix);
+    this.#modrm(form, reg.size, reg.regRex, reg.reg, rm.rm);
     this.#end(note);
   }
 
-  /** prefixes, opcode, ModRM, SIB, displacement; no immediate. */
-  #rm(
-    form: Form,
-    size: OpSize,
-    reg: number,
-    rm: Reg | Mem,
-    regOperand: Reg | undefined,
-    note: string | undefined,
-    sameWidth = true,
-  ): void {
+  /** An r/m operand alone. */
+  #rmDigit(form: Digit, rm: Reg | Mem, note: string | undefined, prefix = 0): void {
+    const size = this.#sizeOf(rm);
     this.#begin();
-    this.#modrm(form, size, reg, rm, regOperand, sameWidth);
+    if (prefix !== 0) this.#byte(prefix);
+    this.#modrm(form, size, 0, form.ext << 3, rm.rm);
     this.#end(note);
   }
 
-  /** A form with one operand and a /digit. */
-  #ext(form: Digit, dst: Reg | Mem, note: string | undefined): void {
-    this.#rm(form, this.#sizeOf(dst), form.ext, dst, undefined, note);
+  /** A branch to an address in an r/m operand: always 64 bits, without REX.W. */
+  #indirect(form: Digit, target: Reg | Mem, note: string | undefined): void {
+    this.#need(target.size === 8 || target.size === 0, 'an indirect branch: a 64-bit target');
+    this.#begin();
+    this.#modrm(form, 4, 0, form.ext << 3, target.rm);
+    this.#end(note);
   }
 
-  /** As `#rm`, with an immediate of `bytes` bytes behind. */
+  /** As `#rmDigit`, with an immediate of `bytes` bytes behind. */
   #immForm(
     form: Digit,
     size: OpSize,
@@ -623,19 +631,17 @@ export class Assembler {
     note: string | undefined,
   ): void {
     if (typeof value === 'number') {
-      const bits = bytes * 8;
-      // A narrow operand may be written signed or unsigned; a 64-bit one is sign-extended, so it must be signed.
-      const top = bytes === size ? 2 ** bits - 1 : 2 ** (bits - 1) - 1;
-      this.#range(
-        Number.isInteger(value) && value >= -(2 ** (bits - 1)) && value <= top,
-        `imm${bits}`,
-        value,
-      );
+      const half = bytes === 1 ? 0x80 : bytes === 2 ? 0x8000 : 0x8000_0000;
+      // A field of the operand's width may be written signed or unsigned; a narrower one is sign-extended.
+      const end = bytes === size ? 2 * half : half;
+      if (!Number.isInteger(value) || value < -half || value >= end) {
+        throw new OutOfRange(`imm${bytes * 8}: ${value} does not fit`);
+      }
     } else {
       this.#need(bytes === 4, 'a symbol needs a 32-bit immediate');
     }
     this.#begin();
-    this.#modrm(form, size, form.ext, rm, undefined, true);
+    this.#modrm(form, size, 0, form.ext << 3, rm.rm);
     if (value instanceof Sym) {
       this.#external(size === 8 ? 'abs32s' : 'abs32', value);
       this.#dword(0);
@@ -645,92 +651,32 @@ export class Assembler {
     this.#end(note);
   }
 
-  #modrm(
-    form: Form,
-    size: OpSize,
-    reg: number,
-    rm: Reg | Mem,
-    regOperand: Reg | undefined,
-    sameWidth: boolean,
-  ): void {
-    // spl, bpl, sil, dil need a REX prefix to be told from ah..bh
-    let rex = size === 8 ? 0x48 : 0;
-    if (reg >= 8) rex |= 0x44;
-    if (regOperand !== undefined && regOperand.size === 1 && regOperand.num >= 4) rex |= 0x40;
-    const opcode = size === 1 && form.narrow === true ? form.op - 1 : form.op;
-    const regBits = (reg & 7) << 3;
-
-    if (rm instanceof Reg) {
-      if (sameWidth && regOperand !== undefined && rm.size !== size) {
-        throw new EmitError(`operands of different width: ${rm.name} and ${regOperand.name}`);
-      }
-      if (rm.num >= 8) rex |= 0x41;
-      if (rm.size === 1 && rm.num >= 4) rex |= 0x40;
-      if (size === 2) this.#byte(0x66);
-      if (rex !== 0) this.#byte(rex);
-      if (form.map !== undefined) this.#byte(form.map);
-      this.#byte(opcode);
-      this.#byte(0xc0 | regBits | (rm.num & 7));
-      return;
-    }
-
-    if (sameWidth && regOperand !== undefined && rm.size !== 0 && rm.size !== size) {
-      throw new EmitError(`operands of different width: ${rm.size * 8}-bit memory and ${regOperand.name}`);
-    }
-    const { base, index, disp } = rm;
-    if (!fits32(disp)) throw new OutOfRange(`displacement ${disp} does not fit 32 bits`);
-    if (base !== undefined && base.num >= 8) rex |= 0x41;
-    if (index !== undefined && index.num >= 8) rex |= 0x42;
-    if (rm.gs) this.#byte(0x65);
-    if (size === 2) this.#byte(0x66);
-    if (rex !== 0) this.#byte(rex);
-    if (form.map !== undefined) this.#byte(form.map);
-    this.#byte(opcode);
-    if (base !== undefined && index === undefined && (base.num & 7) !== 4) {
-      this.#based(regBits | (base.num & 7), -1, base, disp, rm);
-    } else {
-      this.#sibOrAbsolute(regBits, rm);
-    }
+  /**
+   * Prefixes, opcode, ModRM, SIB, displacement; no immediate.
+   *
+   * @param regRex, reg what the register operand or the /digit puts into REX and ModRM.
+   */
+  #modrm(form: Form, size: OpSize, regRex: number, reg: number, rm: Rm): void {
+    const buf = this.#buf;
+    let pos = this.#pos;
+    const rex = (size === 8 ? 0x48 : 0) | regRex | rm.rex;
+    if (rm.gs) buf[pos++] = 0x65;
+    if (size === 2) buf[pos++] = 0x66;
+    if (rex !== 0) buf[pos++] = rex;
+    if (form.map !== undefined) buf[pos++] = form.map;
+    buf[pos++] = size === 1 && form.narrow ? form.op - 1 : form.op;
+    buf[pos++] = rm.modrm | reg;
+    if (rm.sib >= 0) buf[pos++] = rm.sib;
+    this.#pos = pos;
+    if (rm.dispBytes === 1) this.#byte(rm.disp);
+    else if (rm.dispBytes === 4) this.#disp32(rm);
   }
 
-  /** `[base + disp]` and `[base + index*scale + disp]`: ModRM, SIB when not -1, displacement as the operand asks. */
-  #based(modrm: number, sib: number, base: Reg, disp: number, rm: Mem): void {
-    if (base.size !== 8) throw new EmitError(`a 64-bit base register, not ${base.name}`);
-    const { form } = rm;
-    if (form === 'disp8' && !fits8(disp)) throw new OutOfRange(`displacement ${disp} does not fit 8 bits`);
-    // mod 00 with rbp or r13 as base means something else, so those always carry a displacement
-    const bare = form === 'fit' && disp === 0 && (base.num & 7) !== 5;
-    const short = form !== 'disp32' && fits8(disp);
-    this.#byte((bare ? 0x00 : short ? 0x40 : 0x80) | modrm);
-    if (sib >= 0) this.#byte(sib);
-    if (bare) return;
-    if (short) this.#byte(disp);
-    else this.#dword(disp);
-  }
-
-  #sibOrAbsolute(regBits: number, rm: Mem): void {
-    const { base, index, disp, rip } = rm;
-    if (rip !== undefined) {
-      if (base !== undefined || index !== undefined)
-        throw new EmitError('rip-relative excludes base and index');
-      this.#byte(0x05 | regBits);
+  #disp32(rm: Rm): void {
+    if (rm.rip !== undefined) {
       this.#ripField = this.#pos;
-      this.#ripSym = rip;
-      this.#dword(0);
-      return;
+      this.#ripSym = rm.rip;
     }
-    if (index !== undefined && index.num === 4) throw new EmitError('rsp cannot be an index');
-    if (index !== undefined && index.size !== 8)
-      throw new EmitError(`a 64-bit index register, not ${index.name}`);
-    const scale = { 1: 0x00, 2: 0x40, 4: 0x80, 8: 0xc0 }[rm.scale];
-    const indexBits = index === undefined ? 0x20 : (index.num & 7) << 3;
-    if (base !== undefined) {
-      this.#based(0x04 | regBits, scale | indexBits | (base.num & 7), base, disp, rm);
-      return;
-    }
-    // no base: SIB with base 101 and mod 00 is [index*scale + disp32], or [disp32] alone
-    this.#byte(0x04 | regBits);
-    this.#byte(scale | indexBits | 0x05);
-    this.#dword(disp);
+    this.#dword(rm.disp);
   }
 }

@@ -8,15 +8,29 @@
 
 export interface Form {
   readonly op: number;
-  readonly map?: 0x0f;
-  readonly ext?: number;
-  readonly narrow?: true;
+  readonly map: 0x0f | undefined;
+  readonly ext: number | undefined;
+  readonly narrow: boolean;
 }
 
 /** A form whose ModRM.reg field is part of the opcode. */
 export interface Digit extends Form {
   readonly ext: number;
 }
+
+// Every row has every column, so that reading one is the same few loads whichever row it is.
+const form = (op: number, { map, narrow = false }: { map?: 0x0f; narrow?: boolean } = {}): Form => ({
+  op,
+  map,
+  ext: undefined,
+  narrow,
+});
+const digit = (op: number, ext: number, { narrow = false }: { narrow?: boolean } = {}): Digit => ({
+  op,
+  map: undefined,
+  ext,
+  narrow,
+});
 
 /** Arithmetic group 1: the /digit of 80, 81, 83, and 8 times it is the opcode of the `r/m, r` form less 1. */
 export const ALU = { add: 0, or: 1, adc: 2, sbb: 3, and: 4, sub: 5, xor: 6, cmp: 7 } as const;
@@ -44,11 +58,11 @@ export const CC = {
 export type Cond = keyof typeof CC;
 
 const aluRows = (op: AluOp): { rmReg: Form; regRm: Form; imm8: Digit; imm32: Digit; byteImm8: Digit } => ({
-  rmReg: { op: ALU[op] * 8 + 1, narrow: true },
-  regRm: { op: ALU[op] * 8 + 3, narrow: true },
-  imm8: { op: 0x83, ext: ALU[op] },
-  imm32: { op: 0x81, ext: ALU[op] },
-  byteImm8: { op: 0x80, ext: ALU[op] },
+  rmReg: form(ALU[op] * 8 + 1, { narrow: true }),
+  regRm: form(ALU[op] * 8 + 3, { narrow: true }),
+  imm8: digit(0x83, ALU[op]),
+  imm32: digit(0x81, ALU[op]),
+  byteImm8: digit(0x80, ALU[op]),
 });
 
 export const ALU_FORMS: Readonly<Record<AluOp, ReturnType<typeof aluRows>>> = {
@@ -62,20 +76,20 @@ export const ALU_FORMS: Readonly<Record<AluOp, ReturnType<typeof aluRows>>> = {
   cmp: aluRows('cmp'),
 };
 
-export const MOV_RM_REG: Form = { op: 0x89, narrow: true };
-export const MOV_REG_RM: Form = { op: 0x8b, narrow: true };
-export const MOV_RM_IMM32: Digit = { op: 0xc7, ext: 0 };
-export const MOV_RM_IMM8: Digit = { op: 0xc6, ext: 0 };
-export const MOVZX_RM8: Form = { op: 0xb6, map: 0x0f };
-export const MOVZX_RM16: Form = { op: 0xb7, map: 0x0f };
-export const LEA: Form = { op: 0x8d };
-export const TEST_RM_REG: Form = { op: 0x85, narrow: true };
-export const TEST_RM_IMM32: Digit = { op: 0xf7, ext: 0 };
-export const TEST_RM_IMM8: Digit = { op: 0xf6, ext: 0 };
-export const INC_RM: Digit = { op: 0xff, ext: 0, narrow: true };
-export const DEC_RM: Digit = { op: 0xff, ext: 1, narrow: true };
-export const XADD_RM_REG: Form = { op: 0xc1, map: 0x0f, narrow: true };
-export const CMPXCHG_RM_REG: Form = { op: 0xb1, map: 0x0f, narrow: true };
-export const XCHG_RM_REG: Form = { op: 0x87, narrow: true };
-export const CALL_RM: Digit = { op: 0xff, ext: 2 };
-export const JMP_RM: Digit = { op: 0xff, ext: 4 };
+export const MOV_RM_REG: Form = form(0x89, { narrow: true });
+export const MOV_REG_RM: Form = form(0x8b, { narrow: true });
+export const MOV_RM_IMM32: Digit = digit(0xc7, 0);
+export const MOV_RM_IMM8: Digit = digit(0xc6, 0);
+export const MOVZX_RM8: Form = form(0xb6, { map: 0x0f });
+export const MOVZX_RM16: Form = form(0xb7, { map: 0x0f });
+export const LEA: Form = form(0x8d);
+export const TEST_RM_REG: Form = form(0x85, { narrow: true });
+export const TEST_RM_IMM32: Digit = digit(0xf7, 0);
+export const TEST_RM_IMM8: Digit = digit(0xf6, 0);
+export const INC_RM: Digit = digit(0xff, 0, { narrow: true });
+export const DEC_RM: Digit = digit(0xff, 1, { narrow: true });
+export const XADD_RM_REG: Form = form(0xc1, { map: 0x0f, narrow: true });
+export const CMPXCHG_RM_REG: Form = form(0xb1, { map: 0x0f, narrow: true });
+export const XCHG_RM_REG: Form = form(0x87, { narrow: true });
+export const CALL_RM: Digit = digit(0xff, 2);
+export const JMP_RM: Digit = digit(0xff, 4);

@@ -1,6 +1,6 @@
 import { InputError, type Kaddr, kaddr } from '../../lib/index.ts';
-import { OutOfRange } from './assembler.ts';
 import type { Code, Reloc } from './code.ts';
+import { OutOfRange } from './rm.ts';
 
 /**
  * Fills in every address that an emitter left open and returns the code with all relocations resolved.

@@ -1,5 +1,7 @@
 /** Operands of x86-64 instructions: registers, memory, symbols. All immutable. */
 
+import { byteRex, memoryRm, type Rm, registerRm } from './rm.ts';
+
 /** Operand width in bytes. */
 export type OpSize = 1 | 2 | 4 | 8;
 
@@ -9,11 +11,19 @@ export class Reg {
   readonly num: number;
   readonly size: OpSize;
   readonly name: string;
+  /** As the r/m operand. */
+  readonly rm: Rm;
+  /** As the reg operand: ModRM.reg in place, and the REX bits that go with it. */
+  readonly reg: number;
+  readonly regRex: number;
 
   constructor(num: number, size: OpSize, name: string) {
     this.num = num;
     this.size = size;
     this.name = name;
+    this.rm = registerRm(num, size);
+    this.reg = (num & 7) << 3;
+    this.regRex = byteRex(num, size) | (num >= 8 ? 0x44 : 0);
   }
 
   /** The same register at another width: `rdi.as(4)` is edi. */
@@ -102,7 +112,12 @@ export class Mem {
   readonly rip: Sym | undefined;
   /** Width in bytes where no register operand tells it; 0 when unsaid. */
   readonly size: OpSize | 0;
+  readonly rm: Rm;
 
+  /**
+   * @throws EmitError for an address that x86 cannot express.
+   * @throws OutOfRange for a displacement that does not fit.
+   */
   constructor(fields: {
     base?: Reg | undefined;
     index?: Reg | undefined;
@@ -121,6 +136,7 @@ export class Mem {
     this.gs = fields.gs ?? false;
     this.rip = fields.rip;
     this.size = fields.size ?? 0;
+    this.rm = memoryRm(this);
   }
 }
 

@@ -12,8 +12,11 @@ export function step<C extends { readonly asm: Assembler }, A>(
   return (context, subject) => {
     const { asm } = context;
     const outer = asm.enter(name, asm.record ? about?.(subject) : undefined);
-    emit(context, subject);
-    asm.leave(outer);
+    try {
+      emit(context, subject);
+    } finally {
+      asm.leave(outer);
+    }
   };
 }
 
@@ -23,8 +26,12 @@ export function piece<C extends { readonly asm: Assembler }>(
   emit: (context: C) => void,
 ): (context: C) => void {
   return (context) => {
-    const outer = context.asm.enter(name, undefined);
-    emit(context);
-    context.asm.leave(outer);
+    const { asm } = context;
+    const outer = asm.enter(name, undefined);
+    try {
+      emit(context);
+    } finally {
+      asm.leave(outer);
+    }
   };
 }
