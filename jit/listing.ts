@@ -35,8 +35,7 @@ export function listCode(code: Code, base: Kaddr, options: ListingOptions = {}):
     const bytes = code.bytes.subarray(decoded.offset, end);
     const insn = insnAt(code, decoded.offset);
     const branch = inside.find((reloc) => reloc.kind === 'pc32' && decoded.target !== undefined);
-    const target =
-      branch?.symbol ?? (decoded.target === undefined ? undefined : options.nameOf?.(decoded.target));
+    const target = branch?.symbol ?? nameOutside(code, base, decoded.target, options);
     const note = insn?.note ?? '';
     const pointers = inside.filter((reloc) => reloc !== branch && !note.endsWith(reloc.symbol));
     return {
@@ -49,6 +48,17 @@ export function listCode(code: Code, base: Kaddr, options: ListingOptions = {}):
       note: [note, ...pointers.map((reloc) => reloc.symbol)].join(' ').trim(),
     };
   });
+}
+
+/** Names a branch target; places within the code stay addresses, to be found in the address column. */
+function nameOutside(
+  code: Code,
+  base: Kaddr,
+  target: Kaddr | undefined,
+  { nameOf }: ListingOptions,
+): string | undefined {
+  if (target === undefined || (target >= base && target - base < BigInt(code.bytes.length))) return undefined;
+  return nameOf?.(target);
 }
 
 /** Lists bytes of unknown origin. */
@@ -65,7 +75,7 @@ export function formatListing(
   paint: (kind: Paint, text: string) => string = plain,
 ): string {
   const wide = (pick: (row: ListingRow) => string): number =>
-    Math.max(0, ...rows.map((row) => pick(row).length));
+    rows.reduce((widest, row) => Math.max(widest, pick(row).length), 0);
   const bytesWidth = wide((row) => row.bytes);
   const insnWidth = wide((row) => row.instruction);
   const innerWidth = wide((row) => split(row.step).inner);

@@ -325,11 +325,7 @@ export class Lab {
   }
 
   #watchable(): WatchedProg[] {
-    return [...this.#attached].map(([{ prog }, tr]) => ({
-      prog,
-      model: tr.target.model,
-      keepsReturn: tr.progs.fmod_ret.length + tr.progs.fexit.length > 0,
-    }));
+    return [...this.#attached].map(([{ prog }, tr]) => ({ prog, model: tr.target.model }));
   }
 
   #adopt(target: Target): Target {

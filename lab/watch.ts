@@ -21,7 +21,7 @@ export interface Seen {
   readonly depth: number;
   /** The arguments in its context, each at its own width. */
   readonly args: readonly bigint[];
-  /** The return value in its context, where its image keeps one; undefined for images that do not call the original. */
+  /** The return value in its context: for fexit programs, and for fmod_ret programs what the one before returned. */
   readonly ret: bigint | undefined;
   /** What the program returned, or undefined when it did not come back. */
   readonly returned: bigint | undefined;
@@ -41,8 +41,6 @@ export interface TraceEvent {
 export interface WatchedProg {
   readonly prog: BpfProg;
   readonly model: FuncModel;
-  /** Whether its image keeps a return value, right behind the last argument. */
-  readonly keepsReturn: boolean;
 }
 
 interface Running {
@@ -121,7 +119,7 @@ export class Watcher {
 
   #enter(watched: WatchedProg, cpu: Vcpu): void {
     const { memory } = this.#kernel.machine;
-    const { prog, model, keepsReturn } = watched;
+    const { prog, model } = watched;
     const rsp = cpu.regs.get('rsp');
     const ctx = kaddr(cpu.regs.get('rdi'));
     const word = (index: number): bigint => memory.readU64(addrAdd(ctx, 8 * index));
@@ -134,7 +132,7 @@ export class Watcher {
       model,
       depth: this.#running.length,
       args: model.args.map((arg, i) => atWidth(arg, word(i))),
-      ret: keepsReturn && model.ret.sizeBytes > 0 ? atWidth(model.ret, word(nrArgs)) : undefined,
+      ret: prog.kind !== 'fentry' && model.ret.sizeBytes > 0 ? atWidth(model.ret, word(nrArgs)) : undefined,
       returned: undefined,
     };
     this.seen.push(seen);

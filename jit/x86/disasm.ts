@@ -45,6 +45,7 @@ export const MNEMONIC_COLUMNS = 8;
 function textOf(insn: Iced.Instruction, formatter: Iced.Formatter, iced: typeof Iced): string {
   const mnemonic = formatter.formatMnemonic(insn).padEnd(MNEMONIC_COLUMNS);
   if (insn.nearBranchTarget !== 0n) return `${mnemonic}${hex64(insn.nearBranchTarget)}`;
+  if (insn.code === iced.Code.Nopw) return 'nop';
   const last = insn.opCount - 1;
   if (last === 1 && insn.opKind(last) === iced.OpKind.Immediate64) {
     return `${mnemonic}${formatter.formatOperand(insn, 0)}, ${hex64(insn.immediate64)}`;
@@ -69,7 +70,7 @@ export function disassemble(bytes: Uint8Array, base: Kaddr): Disassembled[] {
           sizeBytes: insn.length,
           text: textOf(insn, formatter, iced),
           mnemonic: formatter.formatMnemonic(insn),
-          target: insn.nearBranchTarget === 0n ? undefined : kaddr(insn.nearBranchTarget),
+          target: isNearBranch(iced, insn) ? kaddr(insn.nearBranchTarget) : undefined,
           valid,
         });
       } else {
@@ -83,4 +84,9 @@ export function disassemble(bytes: Uint8Array, base: Kaddr): Disassembled[] {
     decoder.free();
   }
   return rows;
+}
+
+/** Whether the target is written in the instruction; an address of 0 is one too. */
+function isNearBranch(iced: typeof Iced, insn: Iced.Instruction): boolean {
+  return insn.opCount > 0 && insn.op0Kind === iced.OpKind.NearBranch64;
 }
