@@ -207,6 +207,8 @@ export interface CallOptions {
 }
 
 export interface BeginOptions {
+  /** Instructions this call may execute in all; default the machine's stepLimit. */
+  readonly steps?: number;
   /** Start on another stack: the address just above it, 16-byte aligned. Default: the vCPU's own. */
   readonly stackTop?: Kaddr;
 }

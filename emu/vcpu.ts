@@ -55,7 +55,7 @@ export class MachineVcpu implements Vcpu {
   readonly #afterExit: Kaddr;
   /** Where a call on the own stack finds its return address. */
   readonly #returnSlot: Kaddr;
-  readonly #returnSlotView: DataView;
+  readonly #returnSlotWord: BigUint64Array;
   #state: State = 'idle';
   /** Instructions of the call in flight so far, and how many it may execute. */
   #executed: number = 0;
@@ -77,7 +77,7 @@ export class MachineVcpu implements Vcpu {
     this.stack = { base, top, guard: addrAdd(base, -PAGE_SIZE) };
     this.#returnSlot = addrAdd(top, -8);
     const slot = home.memory.bytes(this.#returnSlot, 8);
-    this.#returnSlotView = new DataView(slot.buffer, slot.byteOffset, 8);
+    this.#returnSlotWord = new BigUint64Array(slot.buffer, slot.byteOffset, 1);
   }
 
   get inCall(): boolean {
@@ -87,7 +87,7 @@ export class MachineVcpu implements Vcpu {
   call(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options?: CallOptions): CallResult {
     const limit = this.#checkLimit(options?.steps);
     this.#checkBegin(args);
-    this.#returnSlotView.setBigUint64(0, this.#home.exit, true);
+    this.#returnSlotWord[0] = this.#home.exit;
     const engine = this.#engine;
     engine.load(fn, this.#returnSlot, args);
     const stop = engine.run(limit);
@@ -102,6 +102,7 @@ export class MachineVcpu implements Vcpu {
   }
 
   begin(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options: BeginOptions = {}): void {
+    const limit = this.#checkLimit(options.steps);
     this.#checkBegin(args);
     let rsp = this.#returnSlot;
     if (options.stackTop !== undefined) {
@@ -117,7 +118,7 @@ export class MachineVcpu implements Vcpu {
     this.#home.memory.writeU64(rsp, this.#home.exit);
     this.#engine.load(fn, rsp, args);
     this.#executed = 0;
-    this.#limit = this.#home.stepLimit;
+    this.#limit = limit;
     this.#state = 'calling';
   }
 

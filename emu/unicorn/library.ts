@@ -52,18 +52,17 @@ export interface UnicornLibrary {
 
 let loaded: UnicornLibrary | undefined;
 
-/**
- * The library, from the first of: `TRAMPLAB_UNICORN`, `.cache/unicorn/` of this project, the system's
- * loader path. Loaded once per process.
- *
- * @throws InputError when there is none, or it is not version 2; the message says how to get one.
- */
+/** The library, found as openUnicorn says, bound once per process. @throws InputError as openUnicorn */
 export function loadUnicorn(): UnicornLibrary {
-  loaded ??= bind(openLibrary());
+  loaded ??= bind(openUnicorn());
   return loaded;
 }
 
-function openLibrary(): LibraryHandle {
+/**
+ * Opens the first of: `TRAMPLAB_UNICORN`, `.cache/unicorn/` of this project, the system's loader path.
+ * @throws InputError when there is none; the message says how to get one
+ */
+export function openUnicorn(): LibraryHandle {
   const named = process.env['TRAMPLAB_UNICORN'];
   if (named !== undefined && named !== '') {
     try {
