@@ -228,7 +228,7 @@ describe.each(candidates)('engine: $name', ({ open, missing, portIo }) => {
     ['int3', x86.code(x86.int3), 'exception', 3],
     ['int 0x80', x86.code(0xcd, 0x80), 'exception', 0x80],
     ['#DE', x86.code(x86.divEcx), 'exception', 0],
-    ['#GP', x86.code(0x0f, 0x00, 0xd9) /* ltr cx, a null selector */, 'exception', 13],
+    ['#GP', x86.code(0xff, 0x2f) /* jmp far [rdi], to a null selector */, 'exception', 13],
     ['ud2', x86.code(x86.ud2), 'invalid-opcode', undefined],
     ['a byte that is no opcode', x86.code(0x06), 'invalid-opcode', undefined],
     ['syscall', x86.code(x86.syscall), 'syscall', undefined],
@@ -238,7 +238,7 @@ describe.each(candidates)('engine: $name', ({ open, missing, portIo }) => {
     put(x86.code(x86.xorEcxEcx, x86.nop, [...bytes], x86.nop, x86.hlt));
     put(x86.code(x86.movEax(7), x86.hlt), 64);
     for (let round = 0; round < 2; round++) {
-      expect(run()).toBe(stop);
+      expect(run(0, [DATA])).toBe(stop);
       if (vector !== undefined) expect(cpu.vector).toBe(vector);
       expect(cpu.stopRip).toBe(addrAdd(TEXT, 3));
       expect(cpu.executed).toBe(2);
