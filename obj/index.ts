@@ -30,6 +30,7 @@ export {
   type ObjectLayout,
   type PlacedSection,
 } from './layout.ts';
+export { linkObject } from './link.ts';
 export {
   type FentryCall,
   findSymbol,
@@ -38,9 +39,8 @@ export {
   type LinkedObject,
   type LinkedSymbol,
   linkedBytes,
-  linkObject,
   type SiteRecord,
-} from './link.ts';
+} from './linked.ts';
 export type { ArgModel, FuncModel, RetModel } from './model.ts';
 export { parsePrototype } from './prototype.ts';
 export { type FtraceSite, ftraceSites, SITE_BYTES } from './sites.ts';

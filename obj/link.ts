@@ -1,6 +1,7 @@
 import { addrAdd, Bug, InputError, type Kaddr, kaddr } from '../lib/index.ts';
 import type { ElfObject, ElfReloc, ElfSection, ElfSymbol } from './elf.ts';
-import { type GroupKind, type LayoutGroup, type ObjectLayout, SITE_TABLES } from './layout.ts';
+import { type LayoutGroup, type ObjectLayout, SITE_TABLES } from './layout.ts';
+import type { FentryCall, LinkedGroup, LinkedObject, LinkedSymbol, SiteRecord } from './linked.ts';
 import { RELOC_64, RELOC_FORMS, RELOC_NONE, type RelocForm, relocFits, relocName } from './reloc.ts';
 import { shown } from './text.ts';
 
@@ -10,54 +11,6 @@ import { shown } from './text.ts';
  *
  *   parseElf -> layoutObject -> (caller allocates each group) -> linkObject -> (caller writes bytes)
  */
-
-/** Memory with its address and first contents. */
-export interface LinkedGroup {
-  readonly kind: GroupKind;
-  readonly address: Kaddr;
-  readonly sizeBytes: number;
-  /** A power of two. */
-  readonly alignBytes: number;
-  /** The first `bytes.length` bytes; all others of `sizeBytes` are zero. */
-  readonly bytes: Uint8Array;
-}
-
-/** A defined symbol. */
-export interface LinkedSymbol {
-  readonly name: string;
-  readonly address: Kaddr;
-  readonly sizeBytes: number;
-  readonly binding: ElfSymbol['binding'];
-  readonly type: ElfSymbol['type'];
-}
-
-/** One record of `__mcount_loc` or `__patchable_function_entries`: what may be a trace site. */
-export interface SiteRecord {
-  readonly table: string;
-  /** Offset of the record in its table, bytes. */
-  readonly offset: number;
-  readonly address: Kaddr;
-}
-
-/** A call of `__fentry__`, found by its relocation. */
-export interface FentryCall {
-  /** Of the call's displacement: the opcode lies before it. */
-  readonly displacement: Kaddr;
-  /** Through the global offset table (`-fpic`), not directly. */
-  readonly throughGot: boolean;
-}
-
-export interface LinkedObject {
-  readonly object: ElfObject;
-  readonly groups: readonly LinkedGroup[];
-  /** Defined and named, by address; at one address global ones first. */
-  readonly symbols: readonly LinkedSymbol[];
-  /** Those of {@link symbols} that are functions of at least a byte. */
-  readonly functions: readonly LinkedSymbol[];
-  readonly siteRecords: readonly SiteRecord[];
-  /** Of an object; an image has no relocations left. */
-  readonly fentryCalls: readonly FentryCall[];
-}
 
 /**
  * The profiling hook that `-pg -mfentry` calls at function entry. A call of it may stay unresolved:
@@ -94,53 +47,6 @@ export function linkObject(
     siteRecords: linker.siteRecords(),
     fentryCalls,
   };
-}
-
-/**
- * The defined symbol with this name. Of several, a global one; otherwise the first in memory.
- */
-export function findSymbol(linked: LinkedObject, name: string): LinkedSymbol | undefined {
-  const found = linked.symbols.filter((symbol) => symbol.name === name);
-  return found.find((symbol) => symbol.binding !== 'local') ?? found[0];
-}
-
-/**
- * The function whose bytes include `address`: the one that starts nearest before it, and of several
- * names for that one a global name.
- */
-export function functionAt({ functions }: LinkedObject, address: Kaddr): LinkedSymbol | undefined {
-  const after = firstIndex(functions, (symbol) => symbol.address > address);
-  const nearest = functions[after - 1];
-  if (nearest === undefined) return undefined;
-  const symbol = functions[firstIndex(functions, (other) => other.address >= nearest.address)];
-  return symbol !== undefined && address - symbol.address < BigInt(symbol.sizeBytes) ? symbol : undefined;
-}
-
-/** Binary search: the index of the first symbol that `holds`, which all later ones do too. */
-function firstIndex(symbols: readonly LinkedSymbol[], holds: (symbol: LinkedSymbol) => boolean): number {
-  let low = 0;
-  let high = symbols.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const symbol = symbols[middle];
-    if (symbol !== undefined && holds(symbol)) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
-/** The contents of `length` bytes at `address`, or undefined when they are not all in one group's bytes. */
-export function linkedBytes(
-  groups: readonly LinkedGroup[],
-  address: Kaddr,
-  length: number,
-): Uint8Array | undefined {
-  for (const group of groups) {
-    if (address < group.address || address - group.address > BigInt(group.bytes.length - length)) continue;
-    const offset = Number(address - group.address);
-    return group.bytes.subarray(offset, offset + length);
-  }
-  return undefined;
 }
 
 /** A group with its address and unrelocated bytes. */
@@ -214,11 +120,11 @@ class Linker {
       if (this.#addressOf(reloc.symbol) === undefined) names.add(shown(reloc.symbol.name));
     }
     if (names.size === 0) return;
-    const noun = names.size === 1 ? 'undefined symbol' : 'undefined symbols';
     throw new InputError(
       this.#object.file,
       undefined,
-      `${noun} ${[...names].sort().join(', ')}: define in this object, or load what defines them first`,
+      `undefined symbol${names.size === 1 ? '' : 's'} ${[...names].sort().join(', ')}: load first what defines ` +
+        `${names.size === 1 ? 'it' : 'them'}`,
     );
   }
 
@@ -337,13 +243,9 @@ class Linker {
     const slot = this.#slotOf(reloc.symbol);
     const value = form.value({ symbol: symbol ?? 0n, addend: reloc.addend, place, slot });
     if (!relocFits(form, value)) {
-      const signed = BigInt.asIntN(64, value);
-      const hex = form.fit === 'unsigned' ? BigInt.asUintN(64, value).toString(16) : signed.toString(16);
-      throw this.#error(
-        section,
-        reloc,
-        `the value 0x${hex} does not fit ${form.widthBytes} bytes (${form.fit})`,
-      );
+      const meant = form.fit === 'signed' ? BigInt.asIntN(64, value) : BigInt.asUintN(64, value);
+      const why = `the value ${signedHex(meant)} does not fit ${form.widthBytes} bytes (${form.fit})`;
+      throw this.#error(section, reloc, why);
     }
     const view = new DataView(bytes.buffer);
     if (form.widthBytes === 8) view.setBigUint64(offset, BigInt.asUintN(64, value), true);
@@ -387,13 +289,17 @@ class Linker {
 
   #error(section: ElfSection, { offset, type, symbol, addend }: ElfReloc, why: string): InputError {
     const name = symbol.name === '' ? `symbol ${symbol.index}` : shown(symbol.name);
-    const plus = addend < 0n ? `-0x${(-addend).toString(16)}` : `+0x${addend.toString(16)}`;
+    const plus = `${addend < 0n ? '' : '+'}${signedHex(addend)}`;
     return new InputError(
       this.#object.file,
       `${shown(section.name)}+0x${offset.toString(16)}`,
       `${relocName(type)} against ${name}${plus}: ${why}`,
     );
   }
+}
+
+function signedHex(value: bigint): string {
+  return value < 0n ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`;
 }
 
 function byAddress(a: LinkedSymbol, b: LinkedSymbol): number {

@@ -1,5 +1,6 @@
 import { addrAdd, InputError, type Kaddr, toHex } from '../lib/index.ts';
-import { FENTRY, findSymbol, functionAt, type LinkedObject, linkedBytes, type SiteRecord } from './link.ts';
+import { FENTRY } from './link.ts';
+import { findSymbol, functionAt, type LinkedObject, linkedBytes, type SiteRecord } from './linked.ts';
 import { shown } from './text.ts';
 
 /*
