@@ -34,6 +34,11 @@ export interface Machine {
   locate: Locator;
 
   /**
+   * Has int3 first, before it becomes a fault; see BreakpointHandler. Kernel: the int3 notifiers.
+   */
+  breakpoint: BreakpointHandler | undefined;
+
+  /**
    * Writes text: the one function that changes what guests execute. Every vCPU sees the new bytes from
    * its next instruction on. Meant for text that runs and for freshly allocated text alike.
    *
@@ -54,6 +59,12 @@ export interface Machine {
   /** Gives everything back. Using the machine, or a view of its memory, after that is an error. */
   close(): void;
 }
+
+/**
+ * Is shown an int3 that a vCPU hit. True: it has set rip (and what else it took)
+ * so that the call can go on as if nothing had happened. False: the int3 is a fault.
+ */
+export type BreakpointHandler = (cpu: Vcpu, address: Kaddr) => boolean;
 
 /** The state of a machine at one time; opaque. */
 export interface Snapshot {

@@ -1,5 +1,6 @@
 export type {
   BeginOptions,
+  BreakpointHandler,
   CallOptions,
   CallResult,
   EngineName,

@@ -1,6 +1,15 @@
 import { addrAdd, InputError, type Kaddr } from '../lib/index.ts';
 import type { Restore } from './address-space.ts';
-import type { GuestMemory, Machine, MachineOptions, PerCpu, Snapshot, Vcpu, VcpuContext } from './api.ts';
+import type {
+  BreakpointHandler,
+  GuestMemory,
+  Machine,
+  MachineOptions,
+  PerCpu,
+  Snapshot,
+  Vcpu,
+  VcpuContext,
+} from './api.ts';
 import type { Engine } from './engine.ts';
 import { regionLocator } from './explain.ts';
 import type { Locator } from './fault.ts';
@@ -69,12 +78,26 @@ export class EngineMachine implements Machine {
     this.percpu = this.#memory.percpu;
     const exit = this.#memory.allocKernelText(HLT.length, 'return to host');
     this.#memory.patchText(exit, HLT);
-    this.#home = { memory: this.#memory, exit, stepLimit, locate: locate ?? regionLocator(this.#memory) };
+    this.#home = {
+      memory: this.#memory,
+      exit,
+      stepLimit,
+      locate: locate ?? regionLocator(this.#memory),
+      breakpoint: undefined,
+    };
     this.#vcpus = engine.cpus.map((cpu, id) => new MachineVcpu(id, cpu, this.#home, this.percpu.base(id)));
     this.cpus = this.#vcpus;
     for (const { id } of this.#vcpus) {
       this.setCurrent(id, this.#memory.kmalloc(TASK_BYTES, `task of CPU ${id}`, 64));
     }
+  }
+
+  get breakpoint(): BreakpointHandler | undefined {
+    return this.#home.breakpoint;
+  }
+
+  set breakpoint(handler: BreakpointHandler | undefined) {
+    this.#home.breakpoint = handler;
   }
 
   get locate(): Locator {

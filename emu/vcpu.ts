@@ -6,6 +6,7 @@
 import { addrAdd, hex64, InputError, type Kaddr } from '../lib/index.ts';
 import type {
   BeginOptions,
+  BreakpointHandler,
   CallOptions,
   CallResult,
   Registers,
@@ -32,7 +33,11 @@ export interface VcpuHome {
   readonly exit: Kaddr;
   readonly stepLimit: number;
   locate: Locator;
+  breakpoint: BreakpointHandler | undefined;
 }
+
+/** Vector of the exception that int3 raises. */
+const BREAKPOINT_VECTOR = 3;
 
 type State = 'idle' | 'calling' | 'closed';
 
@@ -98,7 +103,24 @@ export class MachineVcpu implements Vcpu {
     if (stop === 'budget' && engine.rip === this.#home.exit) {
       return { ret: engine.rax, instructions, fault: null };
     }
-    return { ret: 0n, instructions, fault: this.#explain(stop, instructions) };
+    this.#executed = instructions;
+    this.#limit = limit;
+    this.#state = 'calling';
+    if (!this.#breakpointHandled(stop)) return this.#faulted(stop);
+    const rest = this.run();
+    return { ret: rest.fault === null ? engine.rax : 0n, instructions: this.#executed, fault: rest.fault };
+  }
+
+  /** Lets the machine's int3 handler have a breakpoint; true when the call can go on. */
+  #breakpointHandled(stop: EngineStop): boolean {
+    const { breakpoint } = this.#home;
+    const isInt3 = stop === 'exception' && this.#engine.vector === BREAKPOINT_VECTOR;
+    return isInt3 && breakpoint !== undefined && breakpoint(this, this.#engine.stopRip);
+  }
+
+  #faulted(stop: EngineStop): { ret: bigint; instructions: number; fault: Fault } {
+    this.#state = 'idle';
+    return { ret: 0n, instructions: this.#executed, fault: this.#explain(stop, this.#executed) };
   }
 
   begin(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options: BeginOptions = {}): void {
@@ -152,11 +174,18 @@ export class MachineVcpu implements Vcpu {
   run(options: RunOptions = {}): RunResult {
     if (this.#state !== 'calling')
       throw new InputError('run', undefined, `no call is in flight on CPU ${this.id}`);
-    const left = this.#limit - this.#executed;
     const wanted = options.steps === undefined ? undefined : this.#checkLimit(options.steps);
-    const budget = wanted === undefined ? left : Math.min(wanted, left);
-    const { stop, instructions } = this.#runPast(budget, options.stopAt);
-    this.#executed += instructions;
+    const start = this.#executed;
+    let budget: number;
+    let stop: EngineStop;
+    do {
+      const left = this.#limit - this.#executed;
+      budget = wanted === undefined ? left : Math.min(wanted - (this.#executed - start), left);
+      const part = this.#runPast(budget, options.stopAt);
+      stop = part.stop;
+      this.#executed += part.instructions;
+    } while (this.#breakpointHandled(stop));
+    const instructions = this.#executed - start;
 
     const { rip } = this.#engine;
     if (stop === 'stop-at') return { reason: 'stop', instructions, fault: null };
@@ -164,9 +193,8 @@ export class MachineVcpu implements Vcpu {
       this.#state = 'idle';
       return { reason: 'returned', instructions, fault: null };
     }
-    if (stop === 'budget' && wanted === budget) return { reason: 'steps', instructions, fault: null };
-    this.#state = 'idle';
-    return { reason: 'fault', instructions, fault: this.#explain(stop, this.#executed) };
+    if (stop === 'budget' && wanted === instructions) return { reason: 'steps', instructions, fault: null };
+    return { reason: 'fault', instructions, fault: this.#faulted(stop).fault };
   }
 
   /** As the engine's run, but an instruction at `stopAt` that the run starts with is executed. */
