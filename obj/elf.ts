@@ -49,7 +49,7 @@ export interface ElfSection {
   readonly data: Uint8Array;
 }
 
-/** `sec` index, or why a symbol has none: not defined here, an absolute value, or a common block. */
+/** A section index, or why a symbol has none: not defined here, an absolute value, or a common block. */
 export type SymbolPlace = number | 'undef' | 'abs' | 'common';
 
 export interface ElfSymbol {

@@ -220,6 +220,10 @@ describe('parseElf refuses', () => {
     expect(inputError(() => parseElf(long, 'x.o')).message).toMatch(
       /symbol 1 \(f\) is 0x9 bytes at 0x8 of a section of 0x10/,
     );
+    const nowhere = buildObject([text], [{ name: 'f', section: 200 }]);
+    expect(inputError(() => parseElf(nowhere, 'x.o')).message).toMatch(
+      /symbol 1 \(f\) is in section 201 of 5/,
+    );
     const dangling = buildObject([text], [], [{ section: 0, offset: 0, type: 2, symbol: 7 }]);
     expect(inputError(() => parseElf(dangling, 'x.o')).message).toMatch(/names symbol 8 of 1/);
     const endless = buildObject([text], [{ name: 'x'.repeat(2000), section: 0 }]);

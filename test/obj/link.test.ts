@@ -325,6 +325,10 @@ describe('layout', () => {
     );
     expect(inputError(() => layoutObject({ ...image, segments: onTop })).message).toMatch(/share memory/);
     expect(inputError(() => layoutObject({ ...image, segments: [] })).message).toMatch(/no segment to load/);
+    const vast = image.segments.map((segment) => ({ ...segment, sizeBytes: 2 ** 40 }));
+    expect(inputError(() => layoutObject({ ...image, segments: vast })).message).toMatch(
+      /larger than 64 MiB/,
+    );
   });
 });
 
