@@ -115,7 +115,7 @@ export class MachineVcpu implements Vcpu {
   #breakpointHandled(stop: EngineStop): boolean {
     const { breakpoint } = this.#home;
     const isInt3 = stop === 'exception' && this.#engine.vector === BREAKPOINT_VECTOR;
-    return isInt3 && breakpoint !== undefined && breakpoint(this, this.#engine.stopRip);
+    return isInt3 && breakpoint?.(this, this.#engine.stopRip) === true;
   }
 
   #faulted(stop: EngineStop): { ret: bigint; instructions: number; fault: Fault } {
