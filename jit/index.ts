@@ -16,10 +16,32 @@ export {
   patchBytes,
 } from './poke.ts';
 export { type HelperAddresses, type ProgRef, TrampFlag, type TrampolineRequest } from './request.ts';
-export { REVISIONS, type RevisionName } from './rev/revision.ts';
-export { emitRuntime, GET_FUNC_IP, RuntimeData, type RuntimeLayout, STATS_KEY } from './runtime/runtime.ts';
+export {
+  type Emission,
+  type Frame,
+  type Invocation,
+  type Piece,
+  REVISIONS,
+  type Revision,
+  type RevisionName,
+} from './rev/revision.ts';
+export {
+  emitRuntime,
+  GET_FUNC_IP,
+  RuntimeData,
+  type RuntimeLayout,
+  type RuntimeOptions,
+  SCHEDULE,
+  STATS_KEY,
+} from './runtime/runtime.ts';
 export { BpfProg, BpfProgStats, BpfTrampImage, PercpuRef, TaskStruct } from './runtime/structs.ts';
-export { type Prepared, prepareTrampoline, type RefusedImage, type TrampolineImage } from './trampoline.ts';
+export {
+  type Prepared,
+  prepareTrampoline,
+  type RefusedImage,
+  revisions,
+  type TrampolineImage,
+} from './trampoline.ts';
 export { Assembler, Label } from './x86/assembler.ts';
 export {
   type Code,

@@ -30,7 +30,8 @@ export interface RefusedImage {
   readonly why: string;
 }
 
-const revisions: Readonly<Record<RevisionName, Revision>> = { 'v5.13': v5_13, 'v5.15': v5_15 };
+/** The emitters by name. */
+export const revisions: Readonly<Record<RevisionName, Revision>> = { 'v5.13': v5_13, 'v5.15': v5_15 };
 
 /** Bytes at the end of the room that must stay free. Kernel: BPF_INSN_SAFETY. */
 const SAFETY = 64;
@@ -42,17 +43,18 @@ const scratch = new Uint8Array(16384);
  * Emits one trampoline image, byte for byte as the kernel of that revision does.
  * Pure: nothing but the request decides the bytes, and the room behind `request.image` is not touched.
  *
+ * @param revision a kernel revision by name, or an emitter of one's own: a revision with pieces replaced.
  * @param options.provenance also give steps, notes and relocations (slower; default false).
  * @throws InputError for a request that no kernel would see: an argument of 3 bytes, a missing helper address.
  *
  * Kernel: arch_prepare_bpf_trampoline, arch/x86/net/bpf_jit_comp.c
  */
 export function prepareTrampoline(
-  revision: RevisionName,
+  revision: RevisionName | Revision,
   request: TrampolineRequest,
   options: { readonly provenance?: boolean } = {},
 ): Prepared {
-  const rev = revisions[revision];
+  const rev = typeof revision === 'string' ? revisions[revision] : revision;
   const flags = request.flags & rev.knownFlags;
   const refusal = rev.refuse(request, flags);
   if (refusal !== undefined) return { ret: -Errno[refusal.code], why: refusal.why };

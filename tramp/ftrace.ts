@@ -1,6 +1,7 @@
 import type { Machine } from '../emu/index.ts';
 import { NOP5, patchBytes } from '../jit/index.ts';
 import { Bug, hex64, type Kaddr, KernelError, toHex } from '../lib/index.ts';
+import type { TextPoker } from './text-poke.ts';
 
 /** Bytes of a site. Kernel: MCOUNT_INSN_SIZE */
 const SITE_BYTES = 5n;
@@ -22,10 +23,12 @@ interface FtraceRec {
  */
 export class Ftrace {
   readonly #machine: Machine;
+  readonly #text: TextPoker;
   readonly #recs = new Map<bigint, FtraceRec>();
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, text: TextPoker) {
     this.#machine = machine;
+    this.#text = text;
   }
 
   /** Takes over a site at load time: whatever call or nop the compiler left becomes the nop. Kernel: ftrace_process_locs */
@@ -95,7 +98,7 @@ export class Ftrace {
       throw new Bug(`${op}: ${hex64(rec.ip)} holds ${toHex(found)}, not ${toHex(expected)}`);
     }
     const wanted = this.#bytes(rec, target, op);
-    this.#machine.patchText(rec.ip, wanted);
+    this.#text.poke(rec.ip, wanted);
     rec.direct = target;
   }
 

@@ -27,6 +27,7 @@ import { addrAdd, Bug, type ErrnoName, errnoName, type Kaddr, KernelError } from
 import type { Ksym } from './kallsyms.ts';
 import type { Kernel } from './kernel.ts';
 import { PercpuRef } from './percpu-ref.ts';
+import type { BpfProg } from './prog.ts';
 import { textPoke } from './text-poke.ts';
 
 /** Room of an image, bytes. */
@@ -85,12 +86,15 @@ export class TrampImage {
   readonly #kernel: Kernel;
   #request: TrampolineRequest | undefined;
   #code: Code | undefined;
+  /** Programs that this image keeps loaded; only with the `held` lifetime. */
+  #held: readonly BpfProg[] = [];
 
-  constructor(kernel: Kernel, name: string) {
+  /** @param image room for the code, not written yet */
+  constructor(kernel: Kernel, name: string, address: Kaddr, image: Kaddr) {
     const { memory } = kernel.machine;
     this.#kernel = kernel;
-    this.address = memory.kmalloc(Field.size, `bpf_tramp_image ${name}`);
-    this.image = memory.allocText(IMAGE_BYTES, name);
+    this.address = address;
+    this.image = image;
     this.pcref = new PercpuRef(kernel.machine, kernel.grace, addrAdd(this.address, Field.pcref), () =>
       this.released(),
     );
@@ -100,10 +104,12 @@ export class TrampImage {
 
   /**
    * Emits into the image.
+   * @param progs the programs it calls
    * @throws KernelError what arch_prepare_bpf_trampoline refuses
    */
-  write(request: TrampolineRequest): void {
-    const prepared = prepareTrampoline(this.#kernel.revision, request);
+  write(request: TrampolineRequest, progs: readonly BpfProg[]): void {
+    this.#kernel.fail.pass('emit');
+    const prepared = prepareTrampoline(this.#kernel.emitter, request);
     if (prepared.bytes === undefined) {
       const code = errnoName(-prepared.ret) as ErrnoName;
       throw new KernelError(code, 'arch_prepare_bpf_trampoline', prepared.why);
@@ -111,6 +117,10 @@ export class TrampImage {
     const { memory } = this.#kernel.machine;
     this.#kernel.machine.patchText(this.image, prepared.bytes);
     this.#request = request;
+    if (this.#kernel.programLifetime === 'held') {
+      for (const prog of progs) prog.get();
+      this.#held = progs;
+    }
     this.length = prepared.bytes.length;
     if (prepared.ipAfterCall !== null && prepared.ipEpilogue !== null) {
       this.ipAfterCall = addrAdd(this.image, prepared.ipAfterCall);
@@ -132,36 +142,59 @@ export class TrampImage {
   code(): Code | undefined {
     if (this.#request === undefined || this.state === 'freed') return undefined;
     if (this.#code === undefined) {
-      const again = prepareTrampoline(this.#kernel.revision, this.#request, { provenance: true });
+      const again = prepareTrampoline(this.#kernel.emitter, this.#request, { provenance: true });
       this.#code = again.bytes === undefined ? undefined : again.code;
     }
     return this.#code === undefined ? undefined : { ...this.#code, bytes: this.bytes() };
   }
 
+  /** Lets go of the programs it kept loaded. */
+  dropProgs(): void {
+    for (const prog of this.#held) prog.put();
+    this.#held = [];
+  }
+
   /** Callback, when percpu_ref_kill is through and the last call has left. Kernel: __bpf_tramp_image_release */
   released(): void {
+    if (this.#kernel.bugs.has('no-tasks-after-release')) {
+      scheduleFree(this.#kernel, this);
+      return;
+    }
     this.state = 'rcu-tasks-epilogue';
     this.#kernel.grace.callRcuTasks(() => scheduleFree(this.#kernel, this));
   }
 }
 
 /**
- * Allocates an image: charge, page, percpu_ref, symbol. Each failure undoes what went before.
- * @throws KernelError EPERM over the charge limit. Kernel: bpf_tramp_image_alloc
+ * Allocates an image: struct, charge, page, percpu_ref, symbol. Each failure undoes what went before.
+ * @throws KernelError ENOMEM; EPERM over the charge limit. Kernel: bpf_tramp_image_alloc
  */
 export function imageAlloc(kernel: Kernel, key: bigint, index: number): TrampImage {
-  kernel.modmem.charge(1);
+  const { fail, machine, modmem } = kernel;
+  const name = `bpf_trampoline_${key}_${index}`;
+  const undo: (() => void)[] = [];
   try {
-    const im = new TrampImage(kernel, `bpf_trampoline_${key}_${index}`);
+    fail.pass('alloc-im');
+    const address = machine.memory.kmalloc(Field.size, `bpf_tramp_image ${name}`);
+    undo.push(() => machine.memory.kfree(address));
+    fail.pass('charge');
+    modmem.charge(1);
+    undo.push(() => modmem.uncharge(1));
+    fail.pass('alloc-image');
+    const image = machine.memory.allocText(IMAGE_BYTES, name);
+    undo.push(() => machine.memory.freeText(image));
+    fail.pass('percpu-ref');
+    const im = new TrampImage(kernel, name, address, image);
     kernel.kallsyms.add(im.ksym);
+    kernel.images.add(im);
     return im;
   } catch (error) {
-    kernel.modmem.uncharge(1);
+    for (const step of undo.reverse()) step();
     throw error;
   }
 }
 
-/** Frees an image that was never reachable. Simplified away in v5.15, which leaks it (docs/fidelity.md). */
+/** Gives an image's memory back. Kernel: __bpf_tramp_image_put_deferred */
 export function imageFree(kernel: Kernel, im: TrampImage): void {
   const { memory } = kernel.machine;
   if (im.state === 'freed') throw new Bug(`${im.ksym.name} is freed twice`);
@@ -170,7 +203,9 @@ export function imageFree(kernel: Kernel, im: TrampImage): void {
   kernel.modmem.uncharge(1);
   im.pcref.exit();
   memory.kfree(im.address);
+  im.dropProgs();
   im.state = 'freed';
+  kernel.images.delete(im);
   kernel.retired.delete(im);
 }
 
@@ -179,34 +214,53 @@ export function imageFree(kernel: Kernel, im: TrampImage): void {
  * Kernel: bpf_tramp_image_put
  */
 export function imagePut(kernel: Kernel, im: TrampImage): void {
+  const { bugs, grace } = kernel;
   kernel.retired.add(im);
-  if (im.ipAfterCall === undefined || im.ipEpilogue === undefined) {
-    // Without a call of the original nobody stays for long: sleepable programs, then the code around them.
-    im.state = 'rcu-tasks-trace';
-    kernel.grace.callRcuTasksTrace(() => {
-      im.state = 'rcu-tasks';
-      kernel.grace.callRcuTasks(() => scheduleFree(kernel, im));
-    });
+  if (im.ipAfterCall === undefined || im.ipEpilogue === undefined || bugs.has('L3')) {
+    putEntryImage(kernel, im);
     return;
   }
   // Calls that are inside the original must not come back to programs that may be gone by then.
-  try {
-    textPoke(kernel, im.ipAfterCall, 'JUMP', null, im.ipEpilogue);
-  } catch (error) {
-    if (!(error instanceof KernelError)) throw error;
-    kernel.warnOn(true, `bpf_tramp_image_put: ${error.message}`);
-  }
-  if (!kernel.preemption) {
+  if (!bugs.has('no-retire-jump')) retire(kernel, im, im.ipAfterCall, im.ipEpilogue);
+  const kill = (): void => {
     im.state = 'percpu-ref';
     im.pcref.kill();
+  };
+  if (!kernel.preemption || bugs.has('no-tasks-before-kill')) {
+    kill();
     return;
   }
   // A task preempted before __bpf_tramp_enter holds no reference yet.
   im.state = 'rcu-tasks';
-  kernel.grace.callRcuTasks(() => {
-    im.state = 'percpu-ref';
-    im.pcref.kill();
-  });
+  grace.callRcuTasks(kill);
+}
+
+/** Nobody stays for long: sleepable programs, then the code around all programs. */
+function putEntryImage(kernel: Kernel, im: TrampImage): void {
+  const { bugs, grace } = kernel;
+  const waitForCode = (): void => {
+    if (bugs.has('no-tasks-after-trace')) {
+      scheduleFree(kernel, im);
+      return;
+    }
+    im.state = 'rcu-tasks';
+    grace.callRcuTasks(() => scheduleFree(kernel, im));
+  };
+  if (bugs.has('no-trace-wait')) {
+    waitForCode();
+    return;
+  }
+  im.state = 'rcu-tasks-trace';
+  grace.callRcuTasksTrace(waitForCode);
+}
+
+function retire(kernel: Kernel, im: TrampImage, ipAfterCall: Kaddr, ipEpilogue: Kaddr): void {
+  try {
+    textPoke(kernel, ipAfterCall, 'JUMP', null, ipEpilogue);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    kernel.warnOn(true, `bpf_tramp_image_put: ${im.ksym.name}: ${error.message}`);
+  }
 }
 
 /** Kernel: __bpf_tramp_image_put_rcu */

@@ -1,12 +1,31 @@
+export { KERNEL_BUGS, type KernelBug } from './bugs.ts';
+export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
 export { Ftrace } from './ftrace.ts';
 export { IMAGE_BYTES, type ImageState, ModmemCharge, type TrampImage } from './image.ts';
 export { Kallsyms, type Ksym, type KsymHit, type KsymKind } from './kallsyms.ts';
 export { Kernel, type KernelOptions } from './kernel.ts';
-export { KModule, loadModule, type ModuleContents, resolveSymbol } from './module.ts';
+export { KModule, loadModule, type ModuleContents, type Placement, resolveSymbol } from './module.ts';
 export { PercpuRef } from './percpu-ref.ts';
-export { BpfProg, PROG_KINDS, type ProgCounters, type ProgKind, type ProgOptions } from './prog.ts';
+export {
+  ATTACH_KINDS,
+  type AttachKind,
+  BpfProg,
+  PROG_KINDS,
+  type ProgCounters,
+  type ProgKind,
+  type ProgOptions,
+  trampKind,
+} from './prog.ts';
 export { GracePeriods, RCU_FLAVOURS, RcuFlavour, type RcuFlavourName, type RcuTask } from './rcu.ts';
-export { textPoke } from './text-poke.ts';
+export { type RunOutcome, Scheduler } from './sched.ts';
+export {
+  type ScheduleEvent,
+  Simulation,
+  type SimulationFault,
+  type SimulationOptions,
+} from './simulation.ts';
+export { Task, type TaskCall } from './task.ts';
+export { TextPoker, textPoke } from './text-poke.ts';
 export {
   type AttachTarget,
   linkProg,

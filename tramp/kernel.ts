@@ -1,21 +1,28 @@
-import type { Machine } from '../emu/index.ts';
+import type { Machine, Vcpu } from '../emu/index.ts';
 import {
   emitRuntime,
   type HelperAddresses,
   linkCode,
   NOP5,
   patchBytes,
+  type Revision,
   type RevisionName,
   RuntimeData,
+  revisions,
+  SCHEDULE,
   STATS_KEY,
   TaskStruct,
 } from '../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../lib/index.ts';
+import type { KernelBug } from './bugs.ts';
+import { FailPoints } from './failpoints.ts';
 import { Ftrace } from './ftrace.ts';
 import { ModmemCharge, type TrampImage } from './image.ts';
 import { Kallsyms } from './kallsyms.ts';
 import type { KModule } from './module.ts';
 import { GracePeriods, type RcuTask } from './rcu.ts';
+import type { Scheduler } from './sched.ts';
+import { TextPoker } from './text-poke.ts';
 import { TrampolineTable } from './trampoline.ts';
 
 /** Nanoseconds that the clock shows at boot, and what each reading of it adds. */
@@ -24,10 +31,19 @@ const CLOCK_TICK = 10n;
 
 export interface KernelOptions {
   readonly revision: RevisionName;
+  /** Emitter to use in place of the revision's own. */
+  readonly emitter?: Revision;
   /** CONFIG_PREEMPTION: decides how a retired image is waited for. Default true. */
   readonly preemption?: boolean;
   /** Pages of executable memory that images may take in all. Default: no limit that matters. */
   readonly modmemLimitPages?: number;
+  /**
+   * How long a program that is detached and put stays: `kernel` as in v5.13 and v5.15, until a grace
+   * period of its own is over; `held` until every image that calls it is freed as well. Default `kernel`.
+   */
+  readonly programLifetime?: 'kernel' | 'held';
+  /** Bugs to have. Default none. */
+  readonly bugs?: readonly KernelBug[];
 }
 
 /**
@@ -37,7 +53,18 @@ export interface KernelOptions {
 export class Kernel {
   readonly machine: Machine;
   readonly revision: RevisionName;
+  readonly emitter: Revision;
   readonly preemption: boolean;
+  readonly programLifetime: 'kernel' | 'held';
+  readonly bugs: ReadonlySet<KernelBug>;
+  /** Where operations can be made to fail. */
+  readonly fail: FailPoints = new FailPoints();
+  /** Changes live text. */
+  readonly text: TextPoker;
+  /** The tasks, when there are any beside those that each CPU starts with. */
+  scheduler: Scheduler | undefined;
+  /** Lets the other CPUs run between two steps of a text poke; a simulation puts itself here. */
+  sync: () => void = () => undefined;
   readonly kallsyms: Kallsyms = new Kallsyms();
   readonly ftrace: Ftrace;
   readonly grace: GracePeriods = new GracePeriods(() => this.tasks());
@@ -45,13 +72,16 @@ export class Kernel {
   readonly trampolines: TrampolineTable = new TrampolineTable();
   /** What is loaded, oldest first. */
   readonly modules: KModule[] = [];
-  /** Images that nothing calls any more and that are not freed yet. */
+  /** Images that are not freed yet. */
+  readonly images: Set<TrampImage> = new Set();
+  /** Those of them that nothing calls any more. */
   readonly retired: Set<TrampImage> = new Set();
   /** The functions that images call, by symbol. */
   readonly helpers: HelperAddresses;
   /** Kernel: the warnings that WARN_ON would print, oldest first. */
   readonly warnings: string[] = [];
 
+  readonly #initTasks: readonly Kaddr[];
   readonly #clock: Kaddr;
   readonly #splats: number;
   readonly #statsSites: readonly { address: Kaddr; target: Kaddr }[];
@@ -60,11 +90,16 @@ export class Kernel {
   constructor(machine: Machine, options: KernelOptions) {
     this.machine = machine;
     this.revision = options.revision;
+    this.emitter = options.emitter ?? revisions[options.revision];
     this.preemption = options.preemption ?? true;
+    this.programLifetime = options.programLifetime ?? 'kernel';
+    this.bugs = new Set(options.bugs);
+    this.text = new TextPoker(machine, () => this.sync(), this.bugs.has('torn-write'));
     this.modmem = new ModmemCharge(options.modmemLimitPages ?? Number.MAX_SAFE_INTEGER);
-    this.ftrace = new Ftrace(machine);
+    this.ftrace = new Ftrace(machine, this.text);
     machine.locate = (address) => this.kallsyms.locate(address);
 
+    this.#initTasks = machine.cpus.map(({ id }) => machine.current(id));
     const data = machine.memory.allocKernelData(16, 'clock');
     this.#clock = data;
     machine.memory.writeU64(data, CLOCK_START);
@@ -73,7 +108,14 @@ export class Kernel {
 
     this.#splats = machine.percpu.alloc(4, 4);
     const { currentTask, preemptCount } = machine.percpu.vars;
-    const code = emitRuntime(this.revision, { currentTask, preemptCount, mightFaultSplats: this.#splats });
+    const code = emitRuntime(
+      this.revision,
+      { currentTask, preemptCount, mightFaultSplats: this.#splats },
+      {
+        migrateDisableSleepable: !this.bugs.has('L12'),
+        recursionCounter: !this.bugs.has('L13'),
+      },
+    );
     const base = machine.memory.allocKernelText(code.bytes.length, 'kernel text');
     const addresses = new Map<string, Kaddr>([
       [RuntimeData.clock, data],
@@ -111,7 +153,7 @@ export class Kernel {
     for (const { address, target } of this.#statsSites) {
       const jump = patchBytes('JUMP', address, target);
       if (jump === undefined) throw new Bug('a static branch reaches further than 2 GiB');
-      this.machine.patchText(address, on ? jump : Uint8Array.from(NOP5));
+      if (on !== this.#statsOn) this.text.poke(address, on ? jump : Uint8Array.from(NOP5));
     }
     this.#statsOn = on;
   }
@@ -142,21 +184,31 @@ export class Kernel {
     return condition;
   }
 
-  /** What the grace periods look at: the current task of every CPU. */
+  /** Address at which a task goes to sleep. */
+  get scheduleEntry(): Kaddr {
+    return this.helpers[SCHEDULE] as Kaddr;
+  }
+
+  /** What the grace periods look at: every task, and the calls of the library, which have none. */
   tasks(): RcuTask[] {
-    const { machine } = this;
-    return machine.cpus.map(({ id, inCall }): RcuTask => {
-      const task = machine.current(id);
-      const field = (offset: number): number => machine.memory.readU32(addrAdd(task, offset));
-      return {
-        id,
-        onRq: inCall,
-        inKernel: inCall,
-        voluntarySwitches: 0,
-        rcuReadLockNesting: field(TaskStruct.rcuReadLockNesting),
-        trcReaderNesting: field(TaskStruct.trcReaderNesting),
-      };
-    });
+    const tasks = this.scheduler?.tasks ?? [];
+    const seen = this.bugs.has('L8') ? tasks.filter((task) => !task.exiting) : tasks;
+    return [...seen, ...this.machine.cpus.map((cpu) => this.#initTask(cpu))];
+  }
+
+  /** The task that a CPU starts with: in the kernel while a call of the library is in flight. */
+  #initTask({ id, inCall }: Vcpu): RcuTask {
+    const task = this.#initTasks[id] as Kaddr;
+    const field = (offset: number): number => this.machine.memory.readU32(addrAdd(task, offset));
+    const inKernel = inCall && this.machine.current(id) === task;
+    return {
+      id: -1 - id,
+      onRq: inKernel,
+      inKernel,
+      voluntarySwitches: 0,
+      rcuReadLockNesting: field(TaskStruct.rcuReadLockNesting),
+      trcReaderNesting: field(TaskStruct.trcReaderNesting),
+    };
   }
 
   /** Does what need not wait for any task: grace periods that are over, images whose last caller has left. */

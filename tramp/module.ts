@@ -1,4 +1,4 @@
-import { Bug, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
+import { Bug, InputError, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
 import {
   type ElfObject,
   type FtraceSite,
@@ -112,19 +112,23 @@ export class KModule {
   }
 }
 
+/** Where a relocatable object goes: the modules area, or the kernel's own text as if it had been built in. */
+export type Placement = 'module' | 'kernel';
+
 /**
  * Loads an ELF file: allocate, link, write, then turn every trace site into its nop. On error nothing has changed.
  *
+ * @param as where a relocatable object goes; a static executable is kernel text where it was linked
  * @throws InputError what is wrong with the file; undefined symbols by name
  */
-export function loadModule(kernel: Kernel, object: ElfObject, name: string): KModule {
+export function loadModule(kernel: Kernel, object: ElfObject, name: string, as: Placement = 'module'): KModule {
   const layout = layoutObject(object);
   const taken: (() => void)[] = [];
   const free = (): void => {
     for (const give of taken) give();
   };
   try {
-    const places = new Map(layout.groups.map((group) => [group, take(kernel, group, name, taken)]));
+    const places = new Map(layout.groups.map((group) => [group, take(kernel, group, name, as, taken)]));
     const linked = linkObject(
       layout,
       (group) => places.get(group) as Kaddr,
@@ -141,7 +145,7 @@ export function loadModule(kernel: Kernel, object: ElfObject, name: string): KMo
       symbols: linked.symbols,
       functions: linked.functions,
       sites,
-      origin: object.type === 'rel' ? 'module' : 'kernel',
+      origin: object.type === 'rel' ? as : 'kernel',
       free,
     });
   } catch (error) {
@@ -153,7 +157,13 @@ export function loadModule(kernel: Kernel, object: ElfObject, name: string): KMo
 const PAGE = 4096n;
 
 /** Allocates a group's memory and notes how to give it back. */
-function take(kernel: Kernel, group: LayoutGroup, module: string, taken: (() => void)[]): Kaddr {
+function take(
+  kernel: Kernel,
+  group: LayoutGroup,
+  module: string,
+  as: Placement,
+  taken: (() => void)[],
+): Kaddr {
   const { memory } = kernel.machine;
   const name = `${module} ${group.kind}`;
   if (group.fixed !== undefined) {
@@ -164,6 +174,7 @@ function take(kernel: Kernel, group: LayoutGroup, module: string, taken: (() => 
     taken.push(() => memory.unmap(region));
     return group.fixed;
   }
+  if (as === 'kernel') return takeBuiltIn(kernel, group, name, taken);
   const align = { align: Math.max(group.alignBytes, Number(PAGE)) };
   if (group.kind === 'text') {
     const text = memory.allocText(group.sizeBytes, name, align);
@@ -174,6 +185,22 @@ function take(kernel: Kernel, group: LayoutGroup, module: string, taken: (() => 
     group.kind === 'rodata'
       ? memory.allocRodata(group.sizeBytes, name, align)
       : memory.allocData(group.sizeBytes, name, align);
+  taken.push(() => memory.freeData(data));
+  return data;
+}
+
+/** Memory of the kernel's own text and data. */
+function takeBuiltIn(kernel: Kernel, group: LayoutGroup, name: string, taken: (() => void)[]): Kaddr {
+  const { memory } = kernel.machine;
+  if (BigInt(group.alignBytes) > PAGE) {
+    throw new InputError(name, undefined, `alignment ${group.alignBytes}; at most ${PAGE} bytes in kernel text`);
+  }
+  if (group.kind === 'text') {
+    const text = memory.allocKernelText(group.sizeBytes, name);
+    taken.push(() => memory.freeText(text));
+    return text;
+  }
+  const data = memory.allocKernelData(group.sizeBytes, name, group.kind === 'rodata' ? 'r' : 'rw');
   taken.push(() => memory.freeData(data));
   return data;
 }

@@ -59,9 +59,14 @@ export class PercpuRef {
     this.#grace.callRcu(() => this.#switchToAtomic());
   }
 
+  /** A guest has dropped the last reference, and nobody has looked yet. */
+  get wantsRelease(): boolean {
+    return this.#state === 'atomic' && this.#get(Field.released) !== 0n;
+  }
+
   /** Fires release when a guest dropped the last reference. */
   poll(): void {
-    if (this.#state !== 'atomic' || this.#get(Field.released) === 0n) return;
+    if (!this.wantsRelease) return;
     this.#state = 'released';
     this.#release();
   }

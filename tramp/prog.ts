@@ -1,15 +1,19 @@
 import { BpfProg as ProgField, type ProgRef, BpfProgStats as StatField } from '../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../lib/index.ts';
+import type { FuncModel } from '../obj/index.ts';
 import type { Kernel } from './kernel.ts';
 
 /** Where in a trampoline a program runs. Kernel: enum bpf_tramp_prog_type, its first three. */
-export const PROG_KINDS = ['fentry', 'fmod_ret', 'fexit'] as const;
-export type ProgKind = (typeof PROG_KINDS)[number];
+export const PROG_KINDS: readonly ProgKind[] = ['fentry', 'fmod_ret', 'fexit'];
+export type ProgKind = 'fentry' | 'fmod_ret' | 'fexit';
+
+/** What a program is loaded to be attached as. Kernel: prog->expected_attach_type and its program type */
+export const ATTACH_KINDS: readonly AttachKind[] = ['fentry', 'fmod_ret', 'fexit', 'lsm', 'freplace'];
+export type AttachKind = ProgKind | 'lsm' | 'freplace';
 
 export interface ProgOptions {
   readonly name: string;
-  /** What it will be attached as. Kernel: prog->expected_attach_type */
-  readonly kind: ProgKind;
+  readonly kind: AttachKind;
   /** Address of its code. */
   readonly bpfFunc: Kaddr;
   readonly sleepable?: boolean;
@@ -17,6 +21,23 @@ export interface ProgOptions {
   readonly callsGetFuncIp?: boolean;
   /** Gives the code back when the program is freed. */
   readonly release?: () => void;
+}
+
+/**
+ * Which list of a trampoline a program goes to. An LSM program on a hook without result runs behind it,
+ * on any other it may replace the result. Kernel: bpf_attach_type_to_tramp
+ */
+export function trampKind(kind: AttachKind, model: FuncModel): ProgKind | 'replace' {
+  switch (kind) {
+    case 'fentry':
+    case 'fmod_ret':
+    case 'fexit':
+      return kind;
+    case 'lsm':
+      return model.ret.sizeBytes === 0 ? 'fexit' : 'fmod_ret';
+    case 'freplace':
+      return 'replace';
+  }
 }
 
 /** What a CPU has counted for a program. Runs and time only while statistics are on. */
@@ -34,14 +55,16 @@ export interface ProgCounters {
  */
 export class BpfProg {
   readonly name: string;
-  readonly kind: ProgKind;
+  readonly kind: AttachKind;
   readonly sleepable: boolean;
   readonly callsGetFuncIp: boolean;
   readonly bpfFunc: Kaddr;
   /** The struct bpf_prog. */
   readonly address: Kaddr;
-  /** Whether it is attached somewhere. Kernel: !hlist_unhashed(&prog->aux->tramp_hlist) */
+  /** Whether it is on a trampoline's list. Kernel: !hlist_unhashed(&prog->aux->tramp_hlist) */
   linked = false;
+  /** Its memory has been given back. */
+  freed = false;
 
   readonly #kernel: Kernel;
   readonly #stats: number;
@@ -111,6 +134,7 @@ export class BpfProg {
     memory.vfree(this.address);
     percpu.free(this.#stats);
     percpu.free(this.#active);
+    this.freed = true;
     this.#release?.();
   }
 }

@@ -108,6 +108,11 @@ export class RcuFlavour {
     return callback !== undefined;
   }
 
+  /** Callbacks whose grace period is over. */
+  get ready(): number {
+    return this.#ready.length;
+  }
+
   /** Callbacks that have not run, whatever they wait for. */
   get pending(): number {
     return this.#waiting.length + (this.#current?.callbacks.length ?? 0) + this.#ready.length;

@@ -1,9 +1,105 @@
-import { decidePoke, POKE_BYTES, type PokeType } from '../jit/index.ts';
-import { Bug, type ErrnoName, errnoName, hex64, type Kaddr, KernelError } from '../lib/index.ts';
+/*
+ * Changing one 5-byte instruction under running CPUs.
+ *
+ *   int3 over the first byte     a CPU that comes by now traps, and is sent on as by the new instruction
+ *   -- every CPU --
+ *   the last four bytes
+ *   -- every CPU --
+ *   the first byte
+ *   -- every CPU --
+ *
+ * Between any two steps other CPUs may run any number of instructions. None of them ever runs a mixture.
+ *
+ * Kernel: text_poke_bp_batch, poke_int3_handler, arch/x86/kernel/alternative.c
+ */
+
+import type { Machine, Vcpu } from '../emu/index.ts';
+import { decidePoke, NOP5, POKE_BYTES, type PokeType } from '../jit/index.ts';
+import {
+  addrAdd,
+  Bug,
+  type ErrnoName,
+  errnoName,
+  hex64,
+  type Kaddr,
+  KernelError,
+  kaddr,
+} from '../lib/index.ts';
 import type { Kernel } from './kernel.ts';
 
+const INT3 = 0xcc;
+const CALL = 0xe8;
+const JUMP = 0xe9;
+
+/** Writes live text, and answers for the int3 that it leaves there meanwhile. */
+export class TextPoker {
+  readonly #machine: Machine;
+  readonly #sync: () => void;
+  readonly #torn: boolean;
+  #poking: { readonly address: Kaddr; readonly bytes: Uint8Array } | undefined;
+
+  /**
+   * @param sync lets every CPU pass a point where it cannot hold old bytes; other CPUs may run meanwhile
+   * @param torn the bug of that name
+   */
+  constructor(machine: Machine, sync: () => void, torn: boolean) {
+    this.#machine = machine;
+    this.#sync = sync;
+    this.#torn = torn;
+    machine.breakpoint = (cpu, address) => this.#handleInt3(cpu, address);
+  }
+
+  /** Replaces the instruction at `address` by five bytes: a call, a jump or the nop. */
+  poke(address: Kaddr, bytes: Uint8Array): void {
+    if (bytes.length !== POKE_BYTES) throw new Bug(`a poke of ${bytes.length} bytes`);
+    if (this.#poking !== undefined) throw new Bug('a poke within a poke');
+    const first = bytes.subarray(0, 1);
+    const tail = bytes.subarray(1);
+    if (this.#torn) {
+      this.#machine.patchText(address, first);
+      this.#sync();
+      this.#machine.patchText(addrAdd(address, 1), tail);
+      return;
+    }
+    this.#poking = { address, bytes };
+    this.#machine.patchText(address, Uint8Array.of(INT3));
+    this.#sync();
+    this.#machine.patchText(addrAdd(address, 1), tail);
+    this.#sync();
+    this.#machine.patchText(address, first);
+    this.#sync();
+    this.#poking = undefined;
+  }
+
+  /** Does what the new instruction will do. */
+  #handleInt3(cpu: Vcpu, address: Kaddr): boolean {
+    const poking = this.#poking;
+    if (poking === undefined || poking.address !== address) return false;
+    const next = addrAdd(address, POKE_BYTES);
+    const { bytes } = poking;
+    const distance = new DataView(bytes.buffer, bytes.byteOffset).getInt32(1, true);
+    switch (bytes[0]) {
+      case CALL: {
+        const rsp = kaddr(cpu.regs.get('rsp') - 8n);
+        this.#machine.memory.writeU64(rsp, next);
+        cpu.regs.set('rsp', rsp);
+        cpu.regs.set('rip', addrAdd(next, distance));
+        return true;
+      }
+      case JUMP:
+        cpu.regs.set('rip', addrAdd(next, distance));
+        return true;
+      case NOP5[0]:
+        cpu.regs.set('rip', next);
+        return true;
+      default:
+        throw new Bug(`no handler for ${bytes[0]?.toString(16)} at ${hex64(address)}`);
+    }
+  }
+}
+
 /**
- * Replaces the nop, call or jump at `ip` by another, on every CPU at once.
+ * Replaces the nop, call or jump at `ip` by another, on every CPU.
  *
  * @param oldAddr where the present one goes; null when a nop is expected
  * @param newAddr where the new one shall go; null for a nop
@@ -19,13 +115,13 @@ export function textPoke(
   oldAddr: Kaddr | null,
   newAddr: Kaddr | null,
 ): boolean {
+  kernel.fail.pass('poke');
   const { memory } = kernel.machine;
   const isText = kernel.isPokableText(ip);
   const prior = isText ? memory.bytes(ip, POKE_BYTES) : new Uint8Array(POKE_BYTES);
   const { ret, write } = decidePoke({ ip, type, oldAddr, newAddr, isText }, prior);
   if (ret < 0) throw new KernelError(errnoName(-ret) as ErrnoName, 'bpf_arch_text_poke', `at ${hex64(ip)}`);
   if (write === undefined) return false;
-  if (ret !== 0) throw new Bug('a poke that does nothing has nothing to write');
-  kernel.machine.patchText(ip, write);
+  kernel.text.poke(ip, write);
   return true;
 }

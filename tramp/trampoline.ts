@@ -14,7 +14,7 @@ import type { FuncModel } from '../obj/index.ts';
 import { IMAGE_BYTES, imageAlloc, imageFree, imagePut, type TrampImage } from './image.ts';
 import type { Kernel } from './kernel.ts';
 import type { KModule } from './module.ts';
-import { type BpfProg, PROG_KINDS, type ProgKind } from './prog.ts';
+import { type BpfProg, PROG_KINDS, type ProgKind, trampKind } from './prog.ts';
 import { textPoke } from './text-poke.ts';
 
 /** Programs of one kind that an image has room for. Kernel: BPF_MAX_TRAMP_PROGS */
@@ -36,6 +36,8 @@ export class Trampoline {
   module: KModule | undefined;
   /** Attached programs, newest first. */
   readonly progs: Readonly<Record<ProgKind, BpfProg[]>> = { fentry: [], fmod_ret: [], fexit: [] };
+  /** The program that stands in for the function. */
+  extension: BpfProg | undefined;
   curImage: TrampImage | undefined;
   /** Number of the next image; 0 when there is none. */
   selector = 0;
@@ -58,22 +60,26 @@ const HASH_BITS = 10;
 export class TrampolineTable {
   readonly #buckets: Trampoline[][] = Array.from({ length: 1 << HASH_BITS }, () => []);
 
-  /** Finds the trampoline of a key or makes one; either way the caller gets a reference. Kernel: bpf_trampoline_lookup */
-  lookup(key: bigint): Trampoline {
+  /**
+   * Finds the trampoline of a key or makes one; either way the caller gets a reference.
+   * @throws KernelError ENOMEM. Kernel: bpf_trampoline_lookup
+   */
+  lookup(kernel: Kernel, key: bigint): Trampoline {
     const bucket = this.#bucket(key);
     const found = bucket.find((tr) => tr.key === key);
     if (found !== undefined) {
       found.references++;
       return found;
     }
+    kernel.fail.pass('alloc-trampoline');
     const tr = new Trampoline(key);
     bucket.unshift(tr);
     return tr;
   }
 
   /** As lookup, and names the traced function if this is the first to do so. Kernel: bpf_trampoline_get */
-  get(key: bigint, target: AttachTarget): Trampoline {
-    const tr = this.lookup(key);
+  get(kernel: Kernel, key: bigint, target: AttachTarget): Trampoline {
+    const tr = this.lookup(kernel, key);
     tr.func ??= target;
     return tr;
   }
@@ -107,17 +113,29 @@ export class TrampolineTable {
 /**
  * Attaches a program and puts the new image in place. On error everything is as before.
  *
- * @throws KernelError E2BIG too many programs, EBUSY attached already, or what `update` met
+ * @throws KernelError EBUSY a freplace program is there, or this one is attached already; E2BIG too
+ *   many programs; or what `update` met
  *
  * Kernel: bpf_trampoline_link_prog
  */
 export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   const op = 'bpf_trampoline_link_prog';
-  const list = tr.progs[prog.kind];
-  // The kernel counts fentry and fexit together and forgets fmod_ret, which then overflows its array.
+  const { model } = tr.target;
+  const kind = trampKind(prog.kind, model);
+  if (tr.extension !== undefined) {
+    throw new KernelError('EBUSY', op, `${model.name} is replaced by ${tr.extension.name}`);
+  }
   const counted = tr.progs.fentry.length + tr.progs.fexit.length;
-  if (counted >= MAX_TRAMP_PROGS || list.length >= MAX_TRAMP_PROGS) {
-    throw new KernelError('E2BIG', op, `${tr.target.model.name} has ${MAX_TRAMP_PROGS} programs already`);
+  if (kind === 'replace') {
+    if (counted > 0) throw new KernelError('EBUSY', op, `${model.name} has fentry or fexit programs`);
+    linkExtension(kernel, prog, tr);
+    return;
+  }
+  const list = tr.progs[kind];
+  // The kernel counts fentry and fexit together and forgets fmod_ret, which then overflows its array.
+  const overflows = list.length >= MAX_TRAMP_PROGS && !kernel.bugs.has('T1');
+  if (counted >= MAX_TRAMP_PROGS || overflows) {
+    throw new KernelError('E2BIG', op, `${model.name} has ${MAX_TRAMP_PROGS} programs already`);
   }
   if (prog.linked) throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
   list.unshift(prog);
@@ -131,6 +149,17 @@ export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   }
 }
 
+/** Jumps from the function's entry to the program that replaces it. */
+function linkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+  tr.extension = prog;
+  try {
+    textPoke(kernel, tr.target.addr, 'JUMP', null, prog.bpfFunc);
+  } catch (error) {
+    if (!kernel.bugs.has('T13')) tr.extension = undefined;
+    throw error;
+  }
+}
+
 /**
  * Detaches a program. As in the kernel it is off the list even when putting the new image in place fails.
  *
@@ -139,9 +168,17 @@ export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
  * Kernel: bpf_trampoline_unlink_prog
  */
 export function unlinkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
-  const list = tr.progs[prog.kind];
+  const { addr, model } = tr.target;
+  const kind = trampKind(prog.kind, model);
+  if (kind === 'replace') {
+    if (tr.extension !== prog) throw new Bug(`${prog.name} does not replace ${model.name}`);
+    tr.extension = undefined;
+    textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
+    return;
+  }
+  const list = tr.progs[kind];
   const index = list.indexOf(prog);
-  if (index < 0) throw new Bug(`program ${prog.name} is not attached to ${tr.target.model.name}`);
+  if (index < 0) throw new Bug(`program ${prog.name} is not attached to ${model.name}`);
   list.splice(index, 1);
   prog.linked = false;
   update(kernel, tr);
@@ -150,6 +187,8 @@ export function unlinkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void 
 /** Makes the image and the call at the function's entry agree with the lists. Kernel: bpf_trampoline_update */
 function update(kernel: Kernel, tr: Trampoline): void {
   const { curImage } = tr;
+  const { bugs, fail } = kernel;
+  fail.pass('alloc-progs');
   if (PROG_KINDS.every((kind) => tr.progs[kind].length === 0)) {
     if (curImage === undefined) throw new Bug(`trampoline ${tr.key} had nothing attached`);
     try {
@@ -165,7 +204,10 @@ function update(kernel: Kernel, tr: Trampoline): void {
 
   const im = imageAlloc(kernel, tr.key, tr.selector);
   try {
-    im.write(request(kernel, tr, im));
+    im.write(
+      request(kernel, tr, im),
+      PROG_KINDS.flatMap((kind) => tr.progs[kind]),
+    );
     kernel.warnOn(
       curImage !== undefined && tr.selector === 0,
       'bpf_trampoline_update: an image without number',
@@ -174,13 +216,15 @@ function update(kernel: Kernel, tr: Trampoline): void {
       curImage === undefined && tr.selector !== 0,
       'bpf_trampoline_update: a number without image',
     );
+    if (curImage !== undefined && bugs.has('early-put')) imagePut(kernel, curImage);
     if (curImage === undefined) registerFentry(kernel, tr, im.image);
     else modifyFentry(kernel, tr, curImage.image, im.image);
   } catch (error) {
-    imageFree(kernel, im);
+    // nothing has reached it, so nobody need be waited for
+    if (!bugs.has('L5')) imageFree(kernel, im);
     throw error;
   }
-  if (curImage !== undefined) imagePut(kernel, curImage);
+  if (curImage !== undefined && !bugs.has('early-put')) imagePut(kernel, curImage);
   tr.curImage = im;
   tr.selector++;
 }
@@ -213,6 +257,7 @@ function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequ
 /** Puts the first call in place. @throws KernelError EFAULT, ENOENT, or what patching met. Kernel: register_fentry */
 function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
   const ip = tr.target.addr;
+  kernel.fail.pass('register');
   const location = kernel.ftrace.location(ip);
   if (
     kernel.warnOn(location !== undefined && location !== ip, 'is_ftrace_location: inside a site, not at it')
@@ -237,6 +282,7 @@ function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
 /** Kernel: modify_fentry */
 function modifyFentry(kernel: Kernel, tr: Trampoline, old: Kaddr, image: Kaddr): void {
   const ip = tr.target.addr;
+  kernel.fail.pass('modify');
   if (tr.ftraceManaged) kernel.ftrace.modifyDirect(ip, old, image);
   else textPoke(kernel, ip, 'CALL', old, image);
 }
@@ -244,6 +290,7 @@ function modifyFentry(kernel: Kernel, tr: Trampoline, old: Kaddr, image: Kaddr):
 /** Kernel: unregister_fentry */
 function unregisterFentry(kernel: Kernel, tr: Trampoline, old: Kaddr): void {
   const ip = tr.target.addr;
+  kernel.fail.pass('unregister');
   if (tr.ftraceManaged) kernel.ftrace.unregisterDirect(ip, old);
   else textPoke(kernel, ip, 'CALL', old, null);
   modulePut(tr);
@@ -251,6 +298,7 @@ function unregisterFentry(kernel: Kernel, tr: Trampoline, old: Kaddr): void {
 
 /** Keeps the traced function's module loaded. @throws KernelError ENOENT when it is going. Kernel: bpf_trampoline_module_get */
 function moduleGet(kernel: Kernel, ip: Kaddr): KModule | undefined {
+  if (kernel.bugs.has('L4')) return undefined;
   const module = kernel.modules.find((candidate) => candidate.holds(ip));
   if (module !== undefined && !module.tryGet()) {
     throw new KernelError('ENOENT', 'bpf_trampoline_module_get', `module ${module.name} is going`);

@@ -9,6 +9,7 @@
  *   void __bpf_tramp_enter(im)                   rdi
  *   void __bpf_tramp_exit(im)
  *   u64  sched_clock()
+ *   void schedule()
  *   u64  bpf_get_func_ip(ctx)                    for programs, v5.15 on
  *
  * They use rax, rcx and rdx only and no stack but return addresses.
@@ -64,22 +65,39 @@ export const STATS_KEY = 'bpf_stats_enabled_key';
 /** The helper that makes a program's image keep the traced function's address. */
 export const GET_FUNC_IP = 'bpf_get_func_ip';
 
+/** Where a task goes to sleep. The scheduler stops it at the first instruction; alone it just returns. */
+export const SCHEDULE = 'schedule';
+
+/** Parts of the runtime that can be left out, to see what they are for. */
+export interface RuntimeOptions {
+  /** Sleepable programs stay on their CPU. Default true. */
+  readonly migrateDisableSleepable?: boolean;
+  /** A program that runs already is not entered again. Default true. */
+  readonly recursionCounter?: boolean;
+}
+
 /** start times: 0 do not run, 1 run without time, anything else the time. */
 const NO_START_TIME = 1;
 
 interface Ctx {
   readonly asm: Assembler;
   readonly layout: RuntimeLayout;
+  readonly options: RuntimeOptions;
 }
 
 /**
  * Emits the runtime as relocatable code with one symbol per function and one site per static branch.
  * Link it with `linkCode`, giving the addresses of `RuntimeData`.
  */
-export function emitRuntime(revision: RevisionName, layout: RuntimeLayout): Code {
+export function emitRuntime(
+  revision: RevisionName,
+  layout: RuntimeLayout,
+  options: RuntimeOptions = {},
+): Code {
   const asm = new Assembler(kaddr(0));
-  const ctx: Ctx = { asm, layout };
+  const ctx: Ctx = { asm, layout, options };
   schedClock(ctx);
+  schedule(ctx);
   progEnter(ctx);
   progExit(ctx);
   progEnterSleepable(ctx);
@@ -93,6 +111,10 @@ export function emitRuntime(revision: RevisionName, layout: RuntimeLayout): Code
 const schedClock = func('sched_clock', ({ asm }) => {
   asm.mov(rax, ripTo(RuntimeData.tick));
   asm.lockXadd(ripTo(RuntimeData.clock), rax, 'time passes by being read');
+  asm.ret();
+});
+
+const schedule = func(SCHEDULE, ({ asm }) => {
   asm.ret();
 });
 
@@ -115,7 +137,7 @@ const progExit = func('__bpf_prog_exit', (ctx) => {
 const progEnterSleepable = func('__bpf_prog_enter_sleepable', (ctx) => {
   current(ctx);
   rcuReadLockTrace(ctx);
-  migrateDisable(ctx);
+  if (ctx.options.migrateDisableSleepable !== false) migrateDisable(ctx);
   mightFault(ctx);
   countActiveOrMiss(ctx);
 });
@@ -124,7 +146,7 @@ const progExitSleepable = func('__bpf_prog_exit_sleepable', (ctx) => {
   updateProgStats(ctx);
   current(ctx);
   countInactive(ctx);
-  migrateEnable(ctx);
+  if (ctx.options.migrateDisableSleepable !== false) migrateEnable(ctx);
   rcuReadUnlockTrace(ctx);
   ctx.asm.ret();
 });
@@ -194,7 +216,7 @@ function countActiveOrMiss(ctx: Ctx): void {
   asm.movImm32(eax, 1);
   asm.xadd(gsPtr(rcx), eax, '++*this_cpu_ptr(prog->active)');
   asm.test(eax, eax);
-  asm.jccShort('ne', miss, 'it was running on this CPU already');
+  if (ctx.options.recursionCounter !== false) asm.jccShort('ne', miss, 'it was running on this CPU already');
   startTime(ctx);
   asm.bind(miss);
   incMissesCounter(ctx);

@@ -1,0 +1,151 @@
+/*
+ * Tasks on CPUs, moved only when told. Nothing here is random: a simulation decides what happens, this
+ * decides what may.
+ *
+ * Kernel: kernel/sched/core.c
+ */
+
+import type { Fault, Vcpu } from '../emu/index.ts';
+import { Bug, type Kaddr } from '../lib/index.ts';
+import type { Kernel } from './kernel.ts';
+import { Task, type TaskCall } from './task.ts';
+
+/** What came of letting a CPU run. */
+export type RunOutcome =
+  | { readonly what: 'idle' }
+  | { readonly what: 'ran' | 'returned' | 'slept'; readonly task: Task; readonly instructions: number }
+  | { readonly what: 'gone'; readonly task: Task }
+  | { readonly what: 'fault'; readonly task: Task; readonly instructions: number; readonly fault: Fault };
+
+export class Scheduler {
+  readonly #kernel: Kernel;
+  readonly #tasks: Task[] = [];
+  readonly #running: (Task | undefined)[];
+  readonly #idle: readonly Kaddr[];
+  #nextId = 1;
+
+  constructor(kernel: Kernel) {
+    const { cpus } = kernel.machine;
+    this.#kernel = kernel;
+    this.#running = cpus.map(() => undefined);
+    this.#idle = cpus.map(({ id }) => kernel.machine.current(id));
+    kernel.scheduler = this;
+  }
+
+  /** Every task that is not gone, exiting ones included. */
+  get tasks(): readonly Task[] {
+    return this.#tasks;
+  }
+
+  /** Makes a runnable task on a CPU's queue, in user mode. */
+  spawn(name: string, cpu: number, next: () => TaskCall | undefined): Task {
+    const task = new Task(this.#kernel, this.#nextId++, name, cpu, next);
+    this.#tasks.push(task);
+    return task;
+  }
+
+  running(cpu: number): Task | undefined {
+    return this.#running[cpu];
+  }
+
+  /** Tasks that could be put on a CPU now. */
+  runnable(cpu: number): Task[] {
+    return this.#tasks.filter((task) => task.cpu === cpu && task.onRq && !task.onCpu);
+  }
+
+  /** Puts a runnable task on its idle CPU. */
+  dispatch(task: Task): void {
+    const cpu = this.#cpu(task.cpu);
+    if (this.#running[task.cpu] !== undefined) throw new Bug(`CPU ${task.cpu} is busy`);
+    if (!task.onRq || task.onCpu) throw new Bug(`${task.name} cannot be dispatched`);
+    this.#running[task.cpu] = task;
+    task.onCpu = true;
+    this.#kernel.machine.setCurrent(task.cpu, task.struct);
+    if (task.context !== undefined) cpu.restoreContext(task.context);
+    task.context = undefined;
+  }
+
+  /** Lets a CPU execute up to `steps` instructions of its task's call; starts the next call when there is none. */
+  run(cpuId: number, steps: number): RunOutcome {
+    const task = this.#running[cpuId];
+    if (task === undefined) return { what: 'idle' };
+    const cpu = this.#cpu(cpuId);
+    if (!task.inKernel) {
+      const call = task.nextCall();
+      if (call === undefined) {
+        this.#leave(task);
+        task.gone = true;
+        this.#tasks.splice(this.#tasks.indexOf(task), 1);
+        task.free();
+        return { what: 'gone', task };
+      }
+      cpu.begin(call.fn, call.args, { stackTop: task.stackTop, steps: Number.MAX_SAFE_INTEGER });
+      task.inKernel = true;
+    }
+    const { reason, instructions, fault } = cpu.run({ steps, stopAt: this.#kernel.scheduleEntry });
+    if (fault !== null) {
+      task.inKernel = false;
+      return { what: 'fault', task, instructions, fault };
+    }
+    if (reason === 'returned') {
+      task.inKernel = false;
+      task.results.push(cpu.regs.get('rax'));
+      return { what: 'returned', task, instructions };
+    }
+    if (reason === 'steps') return { what: 'ran', task, instructions };
+    this.#sleep(task);
+    return { what: 'slept', task, instructions };
+  }
+
+  /** Whether a CPU's task may be taken off it against its will. */
+  preemptible(cpuId: number): boolean {
+    const task = this.#running[cpuId];
+    if (task === undefined) return false;
+    return !task.inKernel || this.#kernel.preemption;
+  }
+
+  /** Takes the task off the CPU; it stays runnable. */
+  preempt(cpuId: number): Task {
+    const task = this.#running[cpuId];
+    if (task === undefined || !this.preemptible(cpuId)) throw new Bug(`CPU ${cpuId} has no task to preempt`);
+    this.#leave(task);
+    return task;
+  }
+
+  wake(task: Task): void {
+    task.asleep = false;
+  }
+
+  /** Moves a runnable task to another CPU's queue; false when it has migration disabled. */
+  migrate(task: Task, cpuId: number): boolean {
+    if (task.onCpu) throw new Bug(`${task.name} is on a CPU`);
+    if (task.migrationDisabled > 0) return false;
+    task.cpu = cpuId;
+    return true;
+  }
+
+  /** A task reached schedule(): it sleeps until somebody wakes it. */
+  #sleep(task: Task): void {
+    if (task.rcuReadLockNesting > 0) {
+      this.#kernel.warnOn(true, `schedule: ${task.name} sleeps inside rcu_read_lock`);
+    }
+    task.voluntarySwitches++;
+    task.asleep = true;
+    this.#leave(task);
+  }
+
+  #leave(task: Task): void {
+    const cpu = this.#cpu(task.cpu);
+    if (task.inKernel) task.context = cpu.saveContext();
+    cpu.abort();
+    this.#running[task.cpu] = undefined;
+    task.onCpu = false;
+    this.#kernel.machine.setCurrent(task.cpu, this.#idle[task.cpu] as Kaddr);
+  }
+
+  #cpu(id: number): Vcpu {
+    const cpu = this.#kernel.machine.cpus[id];
+    if (cpu === undefined) throw new Bug(`no CPU ${id}`);
+    return cpu;
+  }
+}
