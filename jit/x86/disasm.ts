@@ -43,14 +43,19 @@ export const MNEMONIC_COLUMNS = 8;
  * low half is zero (iced-x86 1.21).
  */
 function textOf(insn: Iced.Instruction, formatter: Iced.Formatter, iced: typeof Iced): string {
-  const mnemonic = formatter.formatMnemonic(insn).padEnd(MNEMONIC_COLUMNS);
+  const mnemonic = mnemonicOf(insn, formatter, iced).padEnd(MNEMONIC_COLUMNS);
   if (insn.nearBranchTarget !== 0n) return `${mnemonic}${hex64(insn.nearBranchTarget)}`;
-  if (insn.code === iced.Code.Nopw) return 'nop';
+  if (insn.code === iced.Code.Nopw) return mnemonic.trim();
   const last = insn.opCount - 1;
   if (last === 1 && insn.opKind(last) === iced.OpKind.Immediate64) {
     return `${mnemonic}${formatter.formatOperand(insn, 0)}, ${hex64(insn.immediate64)}`;
   }
   return formatter.format(insn);
+}
+
+/** 66 90 is the 2-byte nop, which the formatter calls `xchg ax, ax`. */
+function mnemonicOf(insn: Iced.Instruction, formatter: Iced.Formatter, iced: typeof Iced): string {
+  return insn.code === iced.Code.Nopw ? 'nop' : formatter.formatMnemonic(insn);
 }
 
 /** Decodes bytes with a decoder that knows nothing of our assembler. Undecodable bytes come out one by one as `(bad)`. */
@@ -69,7 +74,7 @@ export function disassemble(bytes: Uint8Array, base: Kaddr): Disassembled[] {
           offset,
           sizeBytes: insn.length,
           text: textOf(insn, formatter, iced),
-          mnemonic: formatter.formatMnemonic(insn),
+          mnemonic: mnemonicOf(insn, formatter, iced),
           target: isNearBranch(iced, insn) ? kaddr(insn.nearBranchTarget) : undefined,
           valid,
         });
