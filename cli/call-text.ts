@@ -5,6 +5,8 @@ import { fromHex, InputError } from '../lib/index.ts';
 export interface CallText {
   readonly fn: string;
   readonly args: readonly CallArgument[];
+  /** The arguments as they were written. */
+  readonly written: readonly string[];
 }
 
 const ARGUMENT = /\s*(?:(-?(?:0x[0-9a-fA-F]+|\d+))|&"((?:[^"\\]|\\.)*)"|&hex:([0-9a-fA-F]*))\s*/y;
@@ -16,18 +18,20 @@ export function parseCall(text: string): CallText {
     new InputError('--call', `column ${column + 1}`, `${text}: wanted ${wanted}`);
   if (head === null) throw fail(0, 'FUNCTION(ARGUMENT, ...)');
   const args: CallArgument[] = [];
+  const written: string[] = [];
   let at = head[0].length;
   const end = /\s*\)\s*$/y;
   end.lastIndex = at;
-  if (end.test(text)) return { fn: head[1] as string, args };
+  if (end.test(text)) return { fn: head[1] as string, args, written };
   for (;;) {
     ARGUMENT.lastIndex = at;
     const match = ARGUMENT.exec(text);
     if (match === null) throw fail(at, 'an integer, &"text" or &hex:0011');
+    written.push(match[0].trim());
     args.push(argument(match, fail(at, 'an even number of hex digits')));
     at = ARGUMENT.lastIndex;
     end.lastIndex = at;
-    if (end.test(text)) return { fn: head[1] as string, args };
+    if (end.test(text)) return { fn: head[1] as string, args, written };
     if (text[at] !== ',') throw fail(at, 'a comma or )');
     at++;
   }

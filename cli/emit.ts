@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { prepareTrampoline } from '../jit/index.ts';
 import { toHex } from '../lib/index.ts';
 import { filterLines } from './json-lines.ts';
-import { listRequests } from './listing.ts';
+import { listRequests } from './list-requests.ts';
 import { readEmitRequest } from './request.ts';
 
 /** `tramplab emit`: the emitter as a filter. */
@@ -32,10 +32,9 @@ Example:
 }
 
 function emitRequests(): Promise<number> {
-  return filterLines((json) => {
-    const { revision, request } = readEmitRequest(json);
+  return filterLines((fields, id) => {
+    const { revision, request } = readEmitRequest(fields);
     const result = prepareTrampoline(revision, request);
-    const id = json['id'] ?? null;
     if (result.bytes === undefined) return JSON.stringify({ id, ret: result.ret });
     const { ret, ipAfterCall, ipEpilogue } = result;
     return JSON.stringify({ id, ret, ipAfterCall, ipEpilogue, bytes: toHex(result.bytes) });

@@ -14,13 +14,13 @@ export const Exit = {
 /** One line on stderr that says what, where and what to do; the stack only on request. Gives the exit code. */
 export function report(error: unknown): number {
   if (process.env['TRAMPLAB_DEBUG'] === '1') console.error(error);
-  else console.error(`tramplab: ${line(error)}`);
+  else console.error(`tramplab: ${line(error).replace(/\s*\n\s*/g, ' ')}`);
   return Exit.BAD_INPUT;
 }
 
 function line(error: unknown): string {
   if (error instanceof CommanderError) {
-    const text = error.message.replace(/^error: /, '');
+    const text = error.message.replace(/^error: /, '').replace(/\.$/, '');
     return error.code === 'commander.help' ? 'which command? See tramplab --help' : `${text}; see --help`;
   }
   if (error instanceof InputError || error instanceof KernelError || error instanceof EmitError)

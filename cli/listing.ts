@@ -1,11 +1,10 @@
 import process from 'node:process';
 import { type Command, Option } from 'commander';
-import { formatListing, type ListingRow, listCode, prepareTrampoline } from '../jit/index.ts';
-import { errnoName, hex64, InputError } from '../lib/index.ts';
+import { InputError } from '../lib/index.ts';
 import { Exit } from './exit.ts';
-import { filterLines, type Json, stringify } from './json-lines.ts';
-import { paint } from './paint.ts';
-import { readEmitRequest } from './request.ts';
+import { stringify } from './fields.ts';
+import { listRequests } from './list-requests.ts';
+import { imageListing } from './page.ts';
 import { addTargetOptions, openLab, type TargetOptions } from './target-options.ts';
 
 /** `tramplab listing`: the annotated disassembly of images. */
@@ -59,38 +58,10 @@ async function listTarget(
       }));
       console.log(stringify(documents));
     } else {
-      for (const { ksym, function: fn, length, rows } of listings) {
-        console.log(`${ksym}: ${fn}, ${length} bytes\n`);
-        console.log(formatListing(rows, paint));
-      }
+      for (const { function: fn } of listings) console.log(imageListing(lab, fn));
     }
     return Exit.FINE;
   } finally {
     lab.close();
   }
-}
-
-/** Lists what `tramplab emit` would have emitted. */
-export function listRequests(json: boolean): Promise<number> {
-  return filterLines((line) => {
-    const id = line['id'] ?? null;
-    const result = listRequest(line);
-    if (json) return stringify({ id, ...result });
-    const title = `${id === null ? 'image' : `image ${String(id)}`}: `;
-    if (result.listing === undefined) return `${title}${errnoName(-result.ret)} ${result.why}\n`;
-    return `${title}${result.ret} bytes at ${hex64(result.listing[0]?.address ?? 0n)}\n\n${formatListing(result.listing, paint)}`;
-  });
-}
-
-type Listed =
-  | { readonly ret: number; readonly listing: readonly ListingRow[] }
-  | { readonly ret: number; readonly listing?: never; readonly why: string };
-
-function listRequest(line: Json): Listed {
-  const { revision, request } = readEmitRequest(line);
-  const result = prepareTrampoline(revision, request, { provenance: true });
-  if (result.bytes === undefined || result.code === undefined) {
-    return { ret: result.ret, why: 'why' in result ? result.why : '' };
-  }
-  return { ret: result.ret, listing: listCode(result.code, request.image) };
 }

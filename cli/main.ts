@@ -2,11 +2,16 @@
 import { readFileSync } from 'node:fs';
 import process from 'node:process';
 import { Command, CommanderError } from 'commander';
-import { addEmit } from './emit.ts';
+import { InputError } from '../lib/index.ts';
 import { Exit, report } from './exit.ts';
-import { addListing } from './listing.ts';
-import { addPoke } from './poke.ts';
-import { addRun } from './run.ts';
+
+/** Each command is loaded when it is asked for: a filter must not wait for an emulator. */
+const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => Command>>> = {
+  run: async () => (await import('./run.ts')).addRun,
+  emit: async () => (await import('./emit.ts')).addEmit,
+  poke: async () => (await import('./poke.ts')).addPoke,
+  listing: async () => (await import('./listing.ts')).addListing,
+};
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -14,8 +19,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 
 // A reader that goes away (`| head`) is no failure of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(Exit.FINE);
-  throw error;
+  process.exit(error.code === 'EPIPE' ? Exit.FINE : report(unwritable(error)));
 });
 
 const program = new Command('tramplab')
@@ -27,8 +31,11 @@ const program = new Command('tramplab')
   .configureOutput({ outputError: () => undefined })
   .exitOverride();
 
-for (const add of [addRun, addEmit, addPoke, addListing]) {
-  add(program)
+const wanted = process.argv[2] ?? '';
+for (const [name, load] of Object.entries(COMMANDS)) {
+  // Help, and the message about an unknown command, want them all.
+  if (Object.hasOwn(COMMANDS, wanted) && wanted !== name) continue;
+  (await load())(program)
     .exitOverride()
     .configureOutput({ outputError: () => undefined });
 }
@@ -38,4 +45,8 @@ try {
 } catch (error) {
   if (error instanceof CommanderError && error.exitCode === 0) process.exitCode = Exit.FINE;
   else process.exitCode = report(error);
+}
+
+function unwritable(error: NodeJS.ErrnoException): InputError {
+  return new InputError('standard output', undefined, `cannot be written (${error.code ?? error.message})`);
 }

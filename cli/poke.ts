@@ -2,7 +2,8 @@ import process from 'node:process';
 import type { Command } from 'commander';
 import { decidePoke, POKE_BYTES, REVISIONS } from '../jit/index.ts';
 import { fromHex, InputError, toHex } from '../lib/index.ts';
-import { address, addressOrNull, boolean, filterLines, type Json, oneOf, text } from './json-lines.ts';
+import type { Fields } from './fields.ts';
+import { filterLines } from './json-lines.ts';
 
 /** `tramplab poke`: bpf_arch_text_poke as a filter. */
 export function addPoke(program: Command): Command {
@@ -26,22 +27,22 @@ Example:
     });
 }
 
-function answer(json: Json): string {
-  oneOf(json, 'revision', REVISIONS);
-  const bytes = fromHex(text(json, 'prior'));
+function answer(fields: Fields, id: unknown): string {
+  fields.oneOf('revision', REVISIONS);
+  const bytes = fromHex(fields.text('prior'));
   if (bytes === undefined || bytes.length < POKE_BYTES) {
     throw new InputError('prior', undefined, `wanted the ${POKE_BYTES} or more bytes at ip, as hex`);
   }
   const { ret, write } = decidePoke(
     {
-      ip: address(json, 'ip'),
-      type: oneOf(json, 'type', ['CALL', 'JUMP']),
-      oldAddr: addressOrNull(json, 'oldAddr'),
-      newAddr: addressOrNull(json, 'newAddr'),
-      isText: boolean(json, 'isText', true),
+      ip: fields.address('ip'),
+      type: fields.oneOf('type', ['CALL', 'JUMP']),
+      oldAddr: fields.addressOrNull('oldAddr'),
+      newAddr: fields.addressOrNull('newAddr'),
+      isText: fields.boolean('isText', true),
     },
     bytes,
   );
   if (write !== undefined) bytes.set(write);
-  return JSON.stringify({ id: json['id'] ?? null, ret, after: toHex(bytes) });
+  return JSON.stringify({ id, ret, after: toHex(bytes) });
 }

@@ -1,6 +1,6 @@
 import { type ProgRef, REVISIONS, type RevisionName, type TrampolineRequest } from '../jit/index.ts';
-import { InputError, type Kaddr, kaddr } from '../lib/index.ts';
-import { address, boolean, integer, type Json, list, object, oneOf } from './json-lines.ts';
+import { type Kaddr, kaddr } from '../lib/index.ts';
+import type { Fields } from './fields.ts';
 
 /** An emitter's request as `tramplab emit` and `tramplab listing` read it. */
 export interface EmitRequest {
@@ -11,44 +11,40 @@ export interface EmitRequest {
 const NONE = kaddr(0);
 
 /** @throws InputError naming the field */
-export function readEmitRequest(json: Json): EmitRequest {
+export function readEmitRequest(fields: Fields): EmitRequest {
   return {
-    revision: oneOf(json, 'revision', REVISIONS),
+    revision: fields.oneOf('revision', REVISIONS),
     request: {
-      image: address(json, 'image'),
-      imageSize: integer(json, 'imageSize', 4096),
-      im: address(json, 'im', NONE),
-      origCall: address(json, 'origCall', NONE),
-      argSizes: list(json, 'argSizes').map((size, i) => {
-        if (typeof size === 'number') return size;
-        throw new InputError(`argSizes[${i}]`, undefined, 'wanted a size in bytes');
-      }),
-      retSize: integer(json, 'retSize', 8),
-      flags: integer(json, 'flags'),
-      fentry: progs(json, 'fentry'),
-      fmodRet: progs(json, 'fmodRet'),
-      fexit: progs(json, 'fexit'),
-      helpers: helpers(json),
+      image: fields.address('image'),
+      imageSize: fields.integer('imageSize', 4096),
+      im: fields.address('im', NONE),
+      origCall: fields.address('origCall', NONE),
+      argSizes: fields.integers('argSizes'),
+      retSize: fields.integer('retSize', 8),
+      flags: fields.integer('flags'),
+      fentry: progs(fields, 'fentry'),
+      fmodRet: progs(fields, 'fmodRet'),
+      fexit: progs(fields, 'fexit'),
+      helpers: helpers(fields.object('helpers')),
     },
   };
 }
 
-function progs(json: Json, field: string): ProgRef[] {
-  return list(json, field).map((item, i): ProgRef => {
-    const prog = object(item, `${field}[${i}]`);
-    const jited = boolean(prog, 'jited', true);
+function progs(fields: Fields, kind: string): ProgRef[] {
+  return fields.objects(kind).map((prog, i): ProgRef => {
+    const jited = prog.boolean('jited', true);
     return {
-      prog: address(prog, 'prog'),
-      bpfFunc: address(prog, 'bpfFunc'),
-      insnsi: jited ? address(prog, 'insnsi', NONE) : address(prog, 'insnsi'),
-      sleepable: boolean(prog, 'sleepable', false),
+      prog: prog.address('prog'),
+      bpfFunc: prog.address('bpfFunc'),
+      // Only the interpreter is handed the instructions.
+      insnsi: jited ? prog.address('insnsi', NONE) : prog.address('insnsi'),
+      sleepable: prog.boolean('sleepable', false),
       jited,
-      name: `${field}[${i}]`,
+      name: `${kind}[${i}]`,
     };
   });
 }
 
-function helpers(json: Json): Record<string, Kaddr> {
-  const given = object(json['helpers'], 'helpers');
-  return Object.fromEntries(Object.keys(given).map((name) => [name, address(given, name)]));
+function helpers(fields: Fields): Record<string, Kaddr> {
+  return Object.fromEntries(fields.names().map((name) => [name, fields.address(name)]));
 }

@@ -1,21 +1,14 @@
 import process from 'node:process';
 import type { Command } from 'commander';
-import { formatListing } from '../jit/index.ts';
-import {
-  type Attachment,
-  type CallReport,
-  type Lab,
-  type ProgramObject,
-  type Seen,
-  show,
-  type TraceEvent,
-} from '../lab/index.ts';
-import { hex16, InputError, toHex } from '../lib/index.ts';
+import type { CallReport, Lab, TraceEvent } from '../lab/index.ts';
+import { InputError } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
-import { parseCall } from './call-text.ts';
+import { type CallText, parseCall } from './call-text.ts';
+import { runDocument } from './document.ts';
 import { Exit } from './exit.ts';
-import { stringify } from './json-lines.ts';
-import { paint } from './paint.ts';
+import { stringify } from './fields.ts';
+import { type Called, globalsOf, programRows } from './outcome.ts';
+import { callText, globalTable, imageListing, programTable, traceLine } from './page.ts';
 import { addTargetOptions, openLab, positive, type TargetOptions } from './target-options.ts';
 
 interface RunOptions extends TargetOptions {
@@ -56,175 +49,45 @@ Example:
     });
 }
 
-/** A call and, when asked for, the instructions it took. */
-interface Called {
-  readonly report: CallReport;
-  readonly trace: readonly TraceEvent[];
-}
-
 async function run(target: string | undefined, options: RunOptions): Promise<number> {
   const calls = options.call.map(parseCall);
   const steps = positive('--steps', options.steps);
   const cpu = Number(options.cpu);
   if (!/^\d+$/.test(options.cpu)) throw new InputError('--cpu', undefined, `${options.cpu} is no CPU number`);
+  const wants = { trace: options.trace === true, listing: options.listing === true };
   const { lab, objects } = await openLab(target, options);
   try {
-    const called = calls.map(({ fn, args }): Called => {
-      const trace: TraceEvent[] = [];
-      const traced =
-        options.trace === true ? { onInstruction: (event: TraceEvent) => trace.push(event) } : {};
-      return { report: lab.call(fn, args, { cpu, steps, watch: true, ...traced }), trace };
-    });
-    if (options.json === true) console.log(stringify(document(lab, objects, called, options)));
-    else console.log(page(lab, objects, called, options));
+    const call = (text: CallText, onInstruction?: (event: TraceEvent) => void): CallReport =>
+      lab.call(text.fn, text.args, {
+        cpu,
+        steps,
+        watch: true,
+        ...(onInstruction === undefined ? {} : { onInstruction }),
+      });
+    const called: Called[] = [];
+    if (options.json === true) {
+      for (const text of calls) {
+        const trace: TraceEvent[] = [];
+        const report = call(text, wants.trace ? (event) => trace.push(event) : undefined);
+        called.push({ text, report, trace });
+      }
+      console.log(stringify(runDocument(lab, objects, called, { engine: options.engine, ...wants })));
+    } else {
+      if (wants.listing) for (const { function: fn } of lab.trampolines()) console.log(imageListing(lab, fn));
+      for (const text of calls) {
+        // Printed as it happens: a trace may be long.
+        const report = call(text, wants.trace ? (event) => console.log(traceLine(event)) : undefined);
+        const done = { text, report, trace: [] };
+        called.push(done);
+        console.log(callText(done, modelOf(lab, text.fn)));
+      }
+      const tables = [programTable(programRows(lab, called)), globalTable(globalsOf(objects))];
+      for (const text of tables.filter((piece) => piece !== '')) console.log(`\n${text}`);
+    }
     return called.some(({ report }) => report.fault !== null) ? Exit.FINDING : Exit.FINE;
   } finally {
     lab.close();
   }
-}
-
-// -- for machines -------------------------------------------------------------------------------
-
-function document(
-  lab: Lab,
-  objects: readonly ProgramObject[],
-  called: readonly Called[],
-  options: RunOptions,
-): Record<string, unknown> {
-  return {
-    revision: lab.kernel.revision,
-    engine: options.engine,
-    calls: called.map(({ report, trace }) => ({
-      function: report.function,
-      args: report.args,
-      ret: report.ret,
-      instructions: report.instructions,
-      fault: faultOf(report),
-      seen: report.seen.map(({ program, kind, target: traced, depth, args, ret, returned }) => ({
-        program,
-        kind,
-        target: traced,
-        depth,
-        args,
-        ret: ret ?? null,
-        returned: returned ?? null,
-      })),
-      ...(options.trace === true ? { trace } : {}),
-    })),
-    programs: programs(lab, called),
-    globals: globals(lab, objects),
-    trampolines: lab.trampolines().map((info) => ({
-      ...info,
-      bytes: toHex(info.bytes),
-      ...(options.listing === true ? { listing: lab.listing(info.function) } : {}),
-    })),
-    log: [],
-  };
-}
-
-function faultOf({ fault }: CallReport): Record<string, unknown> | null {
-  if (fault === null) return null;
-  const { kind, rip, step, detail, address, symbol, cpu } = fault;
-  return { kind, rip, step: step ?? null, detail, address: address ?? null, symbol: symbol ?? null, cpu };
-}
-
-interface ProgramRow {
-  readonly name: string;
-  readonly kind: string;
-  readonly target: string;
-  readonly runs: number;
-  readonly misses: number;
-  readonly cookie: string;
-}
-
-/** Runs are counted by watching, so that counting changes no instruction; misses are the kernel's own counter. */
-function programs(lab: Lab, called: readonly Called[]): ProgramRow[] {
-  const seen = called.flatMap(({ report }) => report.seen);
-  return lab.attachments().map(({ prog, function: target }: Attachment) => ({
-    name: prog.name,
-    kind: prog.kind + (prog.sleepable ? '.s' : ''),
-    target,
-    runs: seen.filter((run) => run.prog === prog).length,
-    misses: Number(lab.machine.cpus.reduce((sum, { id }) => sum + prog.counters(id).misses, 0n)),
-    cookie: '0x0',
-  }));
-}
-
-/** Variables of the program objects: integers by value, everything else as hex bytes. */
-function globals(lab: Lab, objects: readonly ProgramObject[]): Record<string, string> {
-  const all = objects.flatMap((object) => [...object.globals(lab.kernel)]);
-  return Object.fromEntries(
-    all.map(([name, bytes]) => {
-      if (![1, 2, 4, 8].includes(bytes.length)) return [name, toHex(bytes)];
-      return [name, `0x${BigInt(`0x${toHex(bytes.toReversed())}`).toString(16)}`];
-    }),
-  );
-}
-
-// -- for people ---------------------------------------------------------------------------------
-
-function page(
-  lab: Lab,
-  objects: readonly ProgramObject[],
-  called: readonly Called[],
-  options: RunOptions,
-): string {
-  const lines: string[] = [];
-  if (options.listing === true) {
-    for (const info of lab.trampolines()) {
-      lines.push(
-        paint('heading', `${info.ksym}: ${info.function}, ${info.length} bytes, ${lab.kernel.revision}`),
-        '',
-      );
-      lines.push(formatListing(lab.listing(info.function), paint));
-    }
-  }
-  for (const { report, trace } of called) {
-    const model = modelOf(lab, report.function);
-    for (const { address, place, instruction, step } of trace) {
-      const where = (place ?? '').padEnd(36);
-      lines.push(`  ${hex16(address)}  ${where}  ${instruction.padEnd(36)}  ${step ?? ''}`.trimEnd());
-    }
-    lines.push(...callLines(report, model));
-  }
-  const rows = programs(lab, called);
-  if (rows.length > 0) {
-    lines.push('', paint('heading', 'programs'));
-    for (const { name, kind, target, runs, misses } of rows) {
-      lines.push(
-        `  ${kind.padEnd(10)} ${name.padEnd(24)} ${target.padEnd(20)} ${runs} runs, ${misses} misses`,
-      );
-    }
-  }
-  const variables = Object.entries(globals(lab, objects));
-  if (variables.length > 0) {
-    lines.push('', paint('heading', 'globals'));
-    for (const [name, value] of variables) lines.push(`  ${name.padEnd(24)} ${value}`);
-  }
-  return lines.join('\n');
-}
-
-function callLines(report: CallReport, model: FuncModel | undefined): string[] {
-  const args = report.args.map((word, i) => {
-    const arg = model?.args[i];
-    return arg === undefined ? `0x${word.toString(16)}` : show(arg, word);
-  });
-  const result = report.fault === null ? shownResult(report, model) : ` faulted: ${report.fault.detail}`;
-  const call = `${report.function}(${args.join(', ')})${result}`;
-  return [paint('heading', call), `  ${report.instructions} instructions`, ...report.seen.map(seenLine)];
-}
-
-function shownResult({ ret }: CallReport, model: FuncModel | undefined): string {
-  if (ret === null) return '';
-  return ` = ${model === undefined ? `0x${ret.toString(16)}` : show(model.ret, ret)}`;
-}
-
-function seenLine({ prog, kind, target, depth, args, ret, returned, model }: Seen): string {
-  const values = model.args.map((arg, i) => `${arg.name ?? `arg${i}`}=${show(arg, args[i] as bigint)}`);
-  if (ret !== undefined) values.push(`ret=${show(model.ret, ret)}`);
-  const indent = '  '.repeat(depth + 1);
-  const back = returned === undefined ? 'did not return' : `returned ${BigInt.asIntN(64, returned)}`;
-  return `${indent}${kind.padEnd(9)} ${prog.name.padEnd(22)} ${target}(${values.join(', ')})  ${back}`;
 }
 
 function modelOf(lab: Lab, fn: string): FuncModel | undefined {

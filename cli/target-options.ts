@@ -24,7 +24,7 @@ export function addTargetOptions(command: Command): Command {
   return command
     .option(
       '--asm <file>',
-      'assembly text in place of TARGET; labels are functions, a leading 5-byte nop is their site',
+      'assembly text in place of TARGET; labels are functions, `call __fentry__` at their start makes them traceable',
     )
     .option(
       '--attach <kind:function=source>',
@@ -65,7 +65,7 @@ export async function openLab(target: string | undefined, options: TargetOptions
   try {
     if (target !== undefined) lab.load(target);
     if (options.asm !== undefined) await lab.loadText(readText(options.asm), options.asm);
-    for (const model of options.model) lab.prototype(model);
+    for (const model of options.model) lab.prototype(model, '--model');
     const objects = new Map<string, ProgramObject>();
     for (const { kind, fn, source, sleepable } of attachments) {
       lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable });

@@ -1,3 +1,4 @@
+export type { GlobalVariable } from './globals.ts';
 export {
   type Attachment,
   type CallArgument,
@@ -10,5 +11,5 @@ export {
 } from './lab.ts';
 export { type ProgramCode, ProgramObject } from './program.ts';
 export type { Target } from './target.ts';
-export { show, showPrototype } from './values.ts';
+export { type Scalar, show, showPrototype } from './values.ts';
 export type { Seen, TraceEvent } from './watch.ts';

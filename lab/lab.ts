@@ -4,9 +4,18 @@ import { createMachine, type EngineName, type Fault, type Machine } from '../emu
 import { type ListingRow, listCode, type RevisionName } from '../jit/index.ts';
 import { InputError, type Kaddr } from '../lib/index.ts';
 import { type FuncModel, parsePrototype } from '../obj/index.ts';
-import { BpfProg, Kernel, linkProg, type ProgKind, type Trampoline, unlinkProg } from '../tramp/index.ts';
+import {
+  type AttachKind,
+  BpfProg,
+  Kernel,
+  linkProg,
+  type Placement,
+  type Trampoline,
+  unlinkProg,
+} from '../tramp/index.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
 import {
+  checkSameShape,
   checkSite,
   findFunction,
   findModel,
@@ -61,7 +70,7 @@ export interface CallReport {
 export interface Attachment {
   readonly prog: BpfProg;
   readonly function: string;
-  readonly kind: ProgKind;
+  readonly kind: AttachKind;
   /** Takes the program off again. @throws KernelError */
   detach(): void;
 }
@@ -105,6 +114,7 @@ export class Lab {
   readonly #targets: Target[] = [];
   readonly #prototypes = new Map<string, FuncModel>();
   readonly #attached = new Map<Attachment, Trampoline>();
+  #targetsLoaded = 0;
 
   constructor(machine: Machine, kernel: Kernel) {
     this.machine = machine;
@@ -115,24 +125,45 @@ export class Lab {
 
   /**
    * Loads a relocatable object or a static executable whose functions shall be traced.
-   * @param bytes its contents; read from `file` when left out
+   * @param options.bytes its contents; read from `file` when left out
+   * @param options.as where an object goes: the kernel's own text (default), or a module, which can be unloaded
    * @throws InputError; nothing is loaded then
    */
-  load(file: string, bytes?: Uint8Array): Target {
-    return this.#adopt(
-      loadElfTarget(this.kernel, bytes ?? readFile(file), file, this.#moduleName(file), this.#nextObjId()),
-    );
+  load(file: string, options: { readonly bytes?: Uint8Array; readonly as?: Placement } = {}): Target {
+    const { bytes = readFile(file), as = 'kernel' } = options;
+    const place = { name: this.#moduleName(file), objId: this.#nextObjId(), as };
+    return this.#adopt(loadElfTarget(this.kernel, bytes, file, place));
   }
 
-  /** Loads assembly text whose labels are functions; those that start with the 5-byte nop can be traced. */
+  /**
+   * Loads assembly text whose labels are functions; those that start with `call __fentry__` can be traced.
+   * @throws InputError naming the line
+   */
   async loadText(source: string, file = 'text'): Promise<Target> {
     const name = this.#moduleName(file);
     return this.#adopt(await loadTextTarget(this.kernel, source, file, name, this.#nextObjId()));
   }
 
-  /** Tells the prototype of a function whose target carries no BTF. @throws InputError naming the column */
-  prototype(text: string): FuncModel {
-    const model = parsePrototype(text);
+  /**
+   * Takes a target away again.
+   * @throws KernelError EBUSY while a function of it is traced, or for an executable, which is kernel text
+   */
+  unload(target: Target): void {
+    const index = this.#targets.indexOf(target);
+    if (index < 0) throw new InputError('unload', undefined, `${target.module.name} is not loaded`);
+    target.module.unload();
+    this.#targets.splice(index, 1);
+  }
+
+  /**
+   * Tells the prototype of a function whose target carries no BTF.
+   * @param from where the text came from, for messages
+   * @throws InputError naming the column; or the prototype that is known already, when it differs
+   */
+  prototype(text: string, from = 'prototype'): FuncModel {
+    const model = parsePrototype(text, from);
+    const known = this.#targets.map(({ btf }) => btf?.funcModel(model.name));
+    for (const other of [...known, this.#prototypes.get(model.name)]) checkSameShape(model, other, from);
     this.#prototypes.set(model.name, model);
     return model;
   }
@@ -150,13 +181,13 @@ export class Lab {
   // -- attaching --------------------------------------------------------------------------------
 
   /**
-   * Attaches a program to a function, in front of those that are there.
+   * Attaches a program to a function, in front of those of its kind that are there.
    *
    * @throws InputError unknown function, or no prototype of it
    * @throws KernelError EINVAL no trace site, E2BIG, EBUSY, ENOTSUPP more than 6 arguments; nothing has changed then
    */
   attach(
-    kind: ProgKind,
+    kind: AttachKind,
     fn: string,
     code: ProgramCode,
     options: { readonly sleepable?: boolean } = {},
@@ -174,7 +205,10 @@ export class Lab {
       release: code.put,
     });
     code.get();
-    const trampoline = kernel.trampolines.get(trampolineKey(found), { addr: found.symbol.address, model });
+    const trampoline = kernel.trampolines.get(kernel, trampolineKey(found), {
+      addr: found.symbol.address,
+      model,
+    });
     const drop = (): void => {
       kernel.trampolines.put(kernel, trampoline);
       prog.put();
@@ -222,18 +256,12 @@ export class Lab {
     const model = this.#modelOrNone(found);
     const cpu = this.machine.cpus[options.cpu ?? 0];
     if (cpu === undefined) {
-      throw new InputError(
-        'cpu',
-        undefined,
-        `no CPU ${options.cpu}; there are ${this.machine.cpus.length}, from 0`,
-      );
+      const last = this.machine.cpus.length - 1;
+      throw new InputError('cpu', undefined, `there is no CPU ${options.cpu}; the last one is ${last}`);
     }
     if (model !== undefined && model.args.length !== args.length) {
-      throw new InputError(
-        'call',
-        undefined,
-        `${fn} takes ${model.args.length} arguments, not ${args.length}`,
-      );
+      const wanted = model.args.length === 1 ? '1 argument' : `${model.args.length} arguments`;
+      throw new InputError('call', undefined, `${fn} takes ${wanted}, not ${args.length}`);
     }
     const made: Kaddr[] = [];
     try {
@@ -330,12 +358,13 @@ export class Lab {
 
   #adopt(target: Target): Target {
     this.#targets.push(target);
+    this.#targetsLoaded++;
     return target;
   }
 
   /** Kernel: vmlinux's BTF is number 1, modules follow. */
   #nextObjId(): number {
-    return this.#targets.length + 1;
+    return this.#targetsLoaded + 1;
   }
 
   #moduleName(file: string): string {

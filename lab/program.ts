@@ -1,17 +1,21 @@
 import { GET_FUNC_IP } from '../jit/index.ts';
-import { InputError, type Kaddr } from '../lib/index.ts';
-import { type ElfObject, type LinkedSymbol, parseElf } from '../obj/index.ts';
+import { Bug, InputError, type Kaddr } from '../lib/index.ts';
+import { type Btf, type ElfObject, objectBtf, parseElf } from '../obj/index.ts';
 import { type Kernel, type KModule, loadModule } from '../tramp/index.ts';
+import { type GlobalVariable, globalVariables } from './globals.ts';
 import { placeText } from './target.ts';
 
-/** Machine code that can be attached: `u64 f(u64 *ctx)` in the System V convention. */
+/**
+ * Machine code that can be attached: `u64 f(u64 *ctx)` in the System V convention. Any number of programs
+ * can be made of it. It starts with one reference, its owner's, and every program takes one more.
+ */
 export interface ProgramCode {
   readonly name: string;
   readonly entry: Kaddr;
   /** It asks for the traced function's address. */
   readonly callsGetFuncIp: boolean;
-  /** To be called when a program made of it is attached, and when that is freed. */
   readonly get: () => void;
+  /** Drops a reference: the code is freed with the last one. The code of an object stays as long as the object. */
   readonly put: () => void;
 }
 
@@ -26,15 +30,17 @@ export async function textProgram(
   const ksym = { name, start: address, sizeBytes: text.bytes.length, kind: 'bpf' } as const;
   kernel.kallsyms.add(ksym);
   const uses = text.lines.some((line) => new RegExp(`\\b${GET_FUNC_IP}\\b`).test(line.text));
-  let references = 0;
+  let references = 1;
   return {
     name,
     entry: address,
     callsGetFuncIp: uses,
     get: () => {
+      if (references === 0) throw new Bug(`the code of ${name} is gone`);
       references++;
     },
     put: () => {
+      if (references === 0) throw new Bug(`the code of ${name} is put once too often`);
       if (--references > 0) return;
       kernel.kallsyms.remove(ksym);
       free();
@@ -45,12 +51,16 @@ export async function textProgram(
 /** An ELF object whose functions are programs. */
 export class ProgramObject {
   readonly module: KModule;
+  readonly #kernel: Kernel;
   readonly #object: ElfObject;
+  readonly #btf: Btf | undefined;
 
   /** @throws InputError what is wrong with the file; what it leaves undefined is looked up in what is loaded */
   constructor(kernel: Kernel, bytes: Uint8Array, file: string, name: string) {
+    this.#kernel = kernel;
     this.#object = parseElf(bytes, file);
-    this.module = loadModule(kernel, this.#object, name);
+    this.#btf = objectBtf(this.#object);
+    this.module = loadModule(kernel, this.#object, name, 'module');
   }
 
   /** @throws InputError when there is no such function */
@@ -73,16 +83,9 @@ export class ProgramObject {
     };
   }
 
-  /** The variables of the object as bytes, by name. */
-  globals(kernel: Kernel): Map<string, Uint8Array> {
-    const { memory } = kernel.machine;
-    const writable = (symbol: LinkedSymbol): boolean => memory.regionAt(symbol.address)?.perms === 'rw';
-    const variables = this.module.contents.symbols.filter(
-      (symbol) => symbol.type === 'object' && symbol.sizeBytes > 0 && writable(symbol),
-    );
-    return new Map(
-      variables.map(({ name, address, sizeBytes }) => [name, memory.bytes(address, sizeBytes).slice()]),
-    );
+  /** The variables of the object as they are now, by address. */
+  globals(): GlobalVariable[] {
+    return globalVariables(this.#kernel.machine.memory, this.module, this.#btf);
   }
 
   /** Whether a function's code has a relocation against a symbol. */

@@ -10,7 +10,7 @@ import {
   objectBtf,
   parseElf,
 } from '../obj/index.ts';
-import { type Kernel, KModule, loadModule, resolveSymbol } from '../tramp/index.ts';
+import { type Kernel, KModule, loadModule, type Placement, resolveSymbol } from '../tramp/index.ts';
 import { showPrototype } from './values.ts';
 
 /** Something with functions that can be traced. */
@@ -32,17 +32,26 @@ export function loadElfTarget(
   kernel: Kernel,
   bytes: Uint8Array,
   file: string,
-  name: string,
-  objId: number,
+  { name, objId, as }: TargetPlace,
 ): Target {
   const object = parseElf(bytes, file);
   const btf = objectBtf(object);
-  return { module: loadModule(kernel, object, name), btf, objId };
+  return { module: loadModule(kernel, object, name, as), btf, objId };
+}
+
+/** What the compiler's calls at function entry name. */
+const FENTRY = '__fentry__';
+
+/** What a target shall be called, and where it goes. */
+export interface TargetPlace {
+  readonly name: string;
+  readonly objId: number;
+  readonly as: Placement;
 }
 
 /**
  * Loads assembly text as a target: every label that does not start with a dot is a function, and one
- * that starts with the 5-byte nop can be traced.
+ * that starts with `call __fentry__`, as a compiler's does, can be traced.
  *
  * @throws InputError naming the line
  */
@@ -53,7 +62,9 @@ export async function loadTextTarget(
   name: string,
   objId: number,
 ): Promise<Target> {
-  const { text, address, free } = await placeText(kernel, source, file, name);
+  // Nothing has to be at the address: the loader takes the calls away before anything runs.
+  const fentry = new Map([[FENTRY, kernel.helpers['sched_clock'] as Kaddr]]);
+  const { text, address, free } = await placeText(kernel, source, file, name, fentry);
   const functions = functionsOf(text, address);
   if (functions.length === 0) {
     free();
@@ -63,15 +74,12 @@ export async function loadTextTarget(
       'no function: write a label such as f: before the first instruction',
     );
   }
-  const sites = functions.filter(({ address: at }) => startsWithNop(text.bytes, Number(at - address)));
   const module = new KModule(kernel, {
     name,
     text: [{ address, sizeBytes: text.bytes.length }],
     symbols: functions,
     functions,
-    sites: sites.map(
-      (symbol): FtraceSite => ({ address: symbol.address, function: symbol.name, offset: 0, kind: 'nop' }),
-    ),
+    sites: sitesOf(text, address, functions),
     origin: 'module',
     free,
   });
@@ -91,9 +99,10 @@ export async function placeText(
   source: string,
   file: string,
   name: string,
+  alsoKnown: ReadonlyMap<string, Kaddr> = new Map(),
 ): Promise<PlacedText> {
   const { memory } = kernel.machine;
-  const symbols = knownSymbols(kernel);
+  const symbols = new Map([...knownSymbols(kernel), ...alsoKnown]);
   const anywhere = kernel.helpers['sched_clock'] as Kaddr;
   // once for the length, once for the place
   const sizeBytes = (await assembleText(source, { file, address: anywhere, symbols })).bytes.length;
@@ -135,6 +144,19 @@ function functionsOf(text: AssembledText, base: Kaddr): LinkedSymbol[] {
     binding: 'global',
     type: 'func',
   }));
+}
+
+/** A site for each `call __fentry__`. */
+function sitesOf(text: AssembledText, base: Kaddr, functions: readonly LinkedSymbol[]): FtraceSite[] {
+  const calls = text.lines.filter((line) => line.text.replace(/\s+/g, ' ') === `call ${FENTRY}`);
+  return calls.map(({ offset }): FtraceSite => {
+    const address = addrAdd(base, offset);
+    const holder = functions.find(
+      (symbol) => address >= symbol.address && address - symbol.address < BigInt(symbol.sizeBytes),
+    );
+    const inside = holder === undefined ? 0 : Number(address - holder.address);
+    return { address, function: holder?.name, offset: inside, kind: 'call' };
+  });
 }
 
 function startsWithNop(bytes: Uint8Array, offset: number): boolean {
@@ -197,19 +219,16 @@ export function findModel(fn: TargetFunction, prototypes: ReadonlyMap<string, Fu
   if (model === undefined) {
     throw new InputError('model', undefined, `no prototype of ${name}: compile with -gbtf or give --model`);
   }
-  if (given !== undefined && !sameShape(given, model)) {
-    throw new InputError(
-      'model',
-      undefined,
-      `${showPrototype(given)} differs from BTF, which says ${showPrototype(model)}`,
-    );
-  }
+  if (given !== undefined) checkSameShape(given, model, 'model');
   return model;
 }
 
-function sameShape(a: FuncModel, b: FuncModel): boolean {
-  const sizes = ({ args, ret }: FuncModel): string => [...args, ret].map(({ sizeBytes }) => sizeBytes).join();
-  return sizes(a) === sizes(b);
+/** @throws InputError when another prototype of the function has a size that differs */
+export function checkSameShape(given: FuncModel, known: FuncModel | undefined, from: string): void {
+  const shape = ({ args, ret }: FuncModel): string => [...args, ret].map(({ sizeBytes }) => sizeBytes).join();
+  if (known === undefined || shape(given) === shape(known)) return;
+  const [mine, theirs] = [showPrototype(given), showPrototype(known)];
+  throw new InputError(from, undefined, `${mine} differs from what is known, ${theirs}`);
 }
 
 /** A trampoline's key: which BTF, and which type in it. Kernel: bpf_trampoline_compute_key */

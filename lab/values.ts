@@ -20,13 +20,16 @@ export function passArgument(fn: string, index: number, model: ArgModel, value: 
   return BigInt.asUintN(Math.max(bits, 32), narrow);
 }
 
+/** A C integer or pointer. */
+export type Scalar = Pick<ArgModel | RetModel, 'sizeBytes' | 'signed' | 'pointer'>;
+
 /** The value that a word holds at a type's width, as an unsigned integer of that width. */
 export function atWidth(model: { readonly sizeBytes: number }, word: bigint): bigint {
   return BigInt.asUintN(model.sizeBytes * 8, word);
 }
 
 /** A value as C would print it: decimal and signed for signed integers, hex for pointers. */
-export function show(model: ArgModel | RetModel, word: bigint): string {
+export function show(model: Scalar, word: bigint): string {
   const bits = model.sizeBytes * 8;
   if (bits === 0) return 'void';
   if (model.pointer) return `0x${BigInt.asUintN(64, word).toString(16)}`;

@@ -3,7 +3,7 @@ import { disassemble } from '../jit/index.ts';
 import type { Kaddr } from '../lib/index.ts';
 import { addrAdd, kaddr } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
-import type { BpfProg, Kernel, ProgKind } from '../tramp/index.ts';
+import type { AttachKind, BpfProg, Kernel } from '../tramp/index.ts';
 import { atWidth } from './values.ts';
 
 /** Longest x86 instruction, bytes. */
@@ -12,7 +12,7 @@ const MAX_INSN = 15;
 /** One run of a program, as it happened. */
 export interface Seen {
   readonly program: string;
-  readonly kind: ProgKind;
+  readonly kind: AttachKind;
   /** The traced function. */
   readonly target: string;
   readonly prog: BpfProg;
@@ -37,7 +37,7 @@ export interface TraceEvent {
   readonly step: string | undefined;
 }
 
-/** Where an attached program's code starts, and what it is attached to. */
+/** An attached program, and the model of what it is attached to. */
 export interface WatchedProg {
   readonly prog: BpfProg;
   readonly model: FuncModel;
@@ -57,26 +57,41 @@ interface Running {
 export class Watcher {
   readonly seen: Seen[] = [];
   readonly #kernel: Kernel;
-  readonly #entries: ReadonlyMap<bigint, WatchedProg>;
+  /** By the address of their struct bpf_prog: many programs may share one code. */
+  readonly #progs: ReadonlyMap<bigint, WatchedProg>;
+  readonly #enterFunctions: ReadonlySet<bigint>;
+  readonly #exitFunctions: ReadonlySet<bigint>;
+  /** The program whose enter function was called last, until it is called itself or skipped. */
+  #entered: WatchedProg | undefined;
   readonly #running: Running[] = [];
   readonly #onInstruction: ((event: TraceEvent) => void) | undefined;
 
   constructor(kernel: Kernel, progs: readonly WatchedProg[], onInstruction?: (event: TraceEvent) => void) {
     this.#kernel = kernel;
-    this.#entries = new Map(progs.map((watched) => [watched.prog.bpfFunc, watched]));
+    this.#progs = new Map(progs.map((watched) => [watched.prog.address, watched]));
+    const helpers = Object.entries(kernel.helpers);
+    const family = (prefix: string): Set<bigint> =>
+      new Set(helpers.filter(([name]) => name.startsWith(prefix)).map(([, address]) => address));
+    this.#enterFunctions = family('__bpf_prog_enter');
+    this.#exitFunctions = family('__bpf_prog_exit');
     this.#onInstruction = onInstruction;
   }
 
   /** As Vcpu.call, one instruction at a time. */
   call(cpu: Vcpu, fn: Kaddr, args: readonly bigint[], options: CallOptions): CallResult {
     cpu.begin(fn, args, options);
-    let instructions = 0;
-    for (;;) {
-      this.#before(cpu);
-      const { reason, instructions: done, fault } = cpu.step();
-      instructions += done;
-      if (reason === 'returned') return { ret: cpu.regs.get('rax'), instructions, fault: null };
-      if (fault !== null) return { ret: 0n, instructions, fault };
+    try {
+      let instructions = 0;
+      for (;;) {
+        this.#before(cpu);
+        const { reason, instructions: done, fault } = cpu.step();
+        instructions += done;
+        if (reason === 'returned') return { ret: cpu.regs.get('rax'), instructions, fault: null };
+        if (fault !== null) return { ret: 0n, instructions, fault };
+      }
+    } finally {
+      // Nothing is in flight any more, unless what onInstruction was told made it throw.
+      cpu.abort();
     }
   }
 
@@ -98,8 +113,12 @@ export class Watcher {
       last.seen.returned = cpu.regs.get('rax');
       this.#running.pop();
     }
-    const watched = this.#entries.get(rip);
-    if (watched !== undefined && !this.#isInside(rip, cpu)) this.#enter(watched, cpu);
+    if (this.#enterFunctions.has(rip)) this.#entered = this.#progs.get(cpu.regs.get('rdi'));
+    else if (this.#exitFunctions.has(rip)) this.#entered = undefined;
+    const entered = this.#entered;
+    if (entered === undefined || rip !== entered.prog.bpfFunc) return;
+    this.#entered = undefined;
+    this.#enter(entered, cpu);
   }
 
   #textAt(address: Kaddr): string {
@@ -109,12 +128,6 @@ export class Watcher {
     const left = Number(region.start - address) + region.sizeBytes;
     const [first] = disassemble(memory.bytes(address, Math.min(left, MAX_INSN)), address);
     return first?.text ?? '';
-  }
-
-  /** A program whose code jumps back to its own first instruction has not been called again. */
-  #isInside(rip: bigint, cpu: Vcpu): boolean {
-    const last = this.#running.at(-1);
-    return last !== undefined && last.watched.prog.bpfFunc === rip && cpu.regs.get('rsp') === last.rsp - 8n;
   }
 
   #enter(watched: WatchedProg, cpu: Vcpu): void {

@@ -1,0 +1,116 @@
+import { hex64, InputError, type Kaddr, kaddr } from '../lib/index.ts';
+
+/** A JSON object from outside, nothing known of it yet. */
+export type Json = Readonly<Record<string, unknown>>;
+
+/** Reads a JSON object from outside field by field. Errors are InputErrors that name the field: `fentry[0].prog`. */
+export class Fields {
+  readonly #json: Json;
+  /** What stands before a field's name in messages: empty, or `fentry[0].` */
+  readonly #prefix: string;
+
+  /** @param json checked to be an object */
+  constructor(json: Json, prefix = '') {
+    this.#json = json;
+    this.#prefix = prefix;
+  }
+
+  /** What the field holds, unchecked. */
+  raw(field: string): unknown {
+    return Object.hasOwn(this.#json, field) ? this.#json[field] : undefined;
+  }
+
+  /** The names there are. */
+  names(): string[] {
+    return Object.keys(this.#json);
+  }
+
+  /** A 64-bit address as a hex string. @param otherwise what a missing field means; none makes it an error */
+  address(field: string, otherwise?: Kaddr): Kaddr {
+    const value = this.raw(field);
+    if (value === undefined && otherwise !== undefined) return otherwise;
+    if (typeof value !== 'string' || !/^0x[0-9a-fA-F]{1,16}$/.test(value)) {
+      throw this.#bad(field, value, 'an address such as "0xffffffff81000000"');
+    }
+    return kaddr(BigInt(value));
+  }
+
+  /** As `address`; null and a missing field mean none. */
+  addressOrNull(field: string): Kaddr | null {
+    return (this.raw(field) ?? null) === null ? null : this.address(field);
+  }
+
+  integer(field: string, otherwise?: number): number {
+    const value = this.raw(field);
+    if (value === undefined && otherwise !== undefined) return otherwise;
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 0x7fff_ffff) {
+      throw this.#bad(field, value, 'an integer from 0 to 2147483647');
+    }
+    return value;
+  }
+
+  /** A list of integers; a missing one is empty. */
+  integers(field: string): number[] {
+    return this.#list(field).map((value, i) => {
+      if (typeof value === 'number' && Number.isInteger(value)) return value;
+      throw this.#bad(`${field}[${i}]`, value, 'an integer');
+    });
+  }
+
+  boolean(field: string, otherwise?: boolean): boolean {
+    const value = this.raw(field);
+    if (value === undefined && otherwise !== undefined) return otherwise;
+    if (typeof value !== 'boolean') throw this.#bad(field, value, 'true or false');
+    return value;
+  }
+
+  oneOf<T extends string>(field: string, choices: readonly T[]): T {
+    const value = this.raw(field);
+    const found = choices.find((choice) => choice === value);
+    if (found === undefined) throw this.#bad(field, value, choices.join(' or '));
+    return found;
+  }
+
+  text(field: string): string {
+    const value = this.raw(field);
+    if (typeof value !== 'string') throw this.#bad(field, value, 'a text');
+    return value;
+  }
+
+  /** An object inside; a missing one is empty. */
+  object(field: string): Fields {
+    const value = this.raw(field) ?? {};
+    if (!isObject(value)) throw this.#bad(field, value, 'an object');
+    return new Fields(value, `${this.#prefix}${field}.`);
+  }
+
+  /** A list of objects; a missing one is empty. */
+  objects(field: string): Fields[] {
+    return this.#list(field).map((value, i) => {
+      if (!isObject(value)) throw this.#bad(`${field}[${i}]`, value, 'an object');
+      return new Fields(value, `${this.#prefix}${field}[${i}].`);
+    });
+  }
+
+  #list(field: string): readonly unknown[] {
+    const value = this.raw(field) ?? [];
+    if (!Array.isArray(value)) throw this.#bad(field, value, 'a list');
+    return value;
+  }
+
+  #bad(field: string, value: unknown, wanted: string): InputError {
+    const shown = value === undefined ? 'missing' : JSON.stringify(value).slice(0, 60);
+    return new InputError(`${this.#prefix}${field}`, undefined, `${shown}; wanted ${wanted}`);
+  }
+}
+
+export function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** One JSON document, 64-bit values as hex strings. */
+export function stringify(document: unknown): string {
+  return JSON.stringify(document, (_key, value: unknown) =>
+    typeof value === 'bigint' ? hex64(value) : value,
+  );
+}

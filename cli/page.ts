@@ -1,0 +1,109 @@
+import { formatListing } from '../jit/index.ts';
+import { type GlobalVariable, type Lab, type Seen, show, type TraceEvent } from '../lab/index.ts';
+import { hex16, toHex } from '../lib/index.ts';
+import type { FuncModel } from '../obj/index.ts';
+import { columns } from './columns.ts';
+import type { Called, ProgramRow } from './outcome.ts';
+import { paint } from './paint.ts';
+
+/*
+ * What `tramplab run` prints for people, piece by piece. A piece is text without a newline at its end.
+ */
+
+/** The image of a traced function, under a heading. */
+export function imageListing(lab: Lab, fn: string): string {
+  const info = lab.trampolines().find((candidate) => candidate.function === fn);
+  const heading = `${info?.ksym}: ${fn}, ${info?.length} bytes, ${lab.kernel.revision}`;
+  return `${paint('heading', heading)}\n\n${formatListing(lab.listing(fn), paint)}`;
+}
+
+/** One executed instruction: address, place, instruction, the emitter's step. */
+export function traceLine({ address, place, instruction, step }: TraceEvent): string {
+  const cells = [hex16(address), (place ?? '').padEnd(34), instruction.padEnd(38), paint('step', step ?? '')];
+  return `  ${cells.join('  ')}`.trimEnd();
+}
+
+/** A call as it was written, its result, and what each program saw of it. */
+export function callText({ text, report }: Called, model: FuncModel | undefined): string {
+  const { fault, instructions, seen } = report;
+  const call = `${text.fn}(${text.written.join(', ')})`;
+  if (fault !== null) {
+    const where = columns(seen.map(seenCells)).map((line) => `  ${line}`);
+    return [paint('heading', `${call} faulted: ${fault.kind}`), ...where, `  ${fault.detail}`].join('\n');
+  }
+  const { ret } = report;
+  const result =
+    ret === null ? '' : ` = ${model === undefined ? `0x${ret.toString(16)}` : show(model.ret, ret)}`;
+  const count = instructions === 1 ? '1 instruction' : `${instructions} instructions`;
+  const lines = columns(seen.map(seenCells)).map((line) => `  ${line}`);
+  return [`${paint('heading', `${call}${result}`)}  (${count})`, ...lines].join('\n');
+}
+
+/** Kind, program, what it saw, what came of it. Programs of calls that programs made are indented. */
+function seenCells(run: Seen): string[] {
+  const { kind, prog, target, depth, args, ret, model } = run;
+  const values = model.args.map((arg, i) => `${arg.name ?? `arg${i}`}=${show(arg, args[i] ?? 0n)}`);
+  const result = kind === 'fexit' && ret !== undefined ? ` = ${show(model.ret, ret)}` : '';
+  const name = kind + (prog.sleepable ? '.s' : '');
+  return [
+    `${'  '.repeat(depth)}${name}`,
+    prog.name,
+    `${target}(${values.join(', ')})${result}`,
+    verdict(run),
+  ];
+}
+
+/** What a program returned, where that matters. */
+function verdict({ kind, returned, target }: Seen): string {
+  if (returned === undefined) return 'did not return';
+  const value = BigInt.asIntN(64, returned);
+  if (kind === 'fmod_ret') return value === 0n ? 'returned 0' : `returned ${value}: ${target} does not run`;
+  return value === 0n ? '' : `returned ${value}, which is ignored`;
+}
+
+/** All attached programs with their counters; empty without any. */
+export function programTable(rows: readonly ProgramRow[]): string {
+  const head = ['kind', 'program', 'function', 'runs', 'misses'];
+  const cells = rows.map(({ kind, name, target, runs, misses }) => [
+    kind,
+    name,
+    target,
+    String(runs),
+    String(misses),
+  ]);
+  return table(head, cells, [3, 4]);
+}
+
+/** All variables of program objects with their values; empty without any. */
+export function globalTable(variables: readonly GlobalVariable[]): string {
+  return table(
+    ['variable', 'value'],
+    variables.map((variable) => [variable.name, valueText(variable)]),
+  );
+}
+
+function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: readonly number[] = [],
+): string {
+  const [heading = '', ...lines] = columns([head, ...rows], { right });
+  return rows.length === 0 ? '' : [paint('heading', heading), ...lines].join('\n');
+}
+
+/** Columns that a value may take before it is cut. */
+const MAX_VALUE = 96;
+
+function valueText({ bytes, scalar, isArray }: GlobalVariable): string {
+  if (scalar === undefined) return cut(toHex(bytes));
+  const element = scalar.sizeBytes;
+  const values = Array.from({ length: bytes.length / element }, (_, i) => {
+    const word = bytes.slice(i * element, (i + 1) * element).toReversed();
+    return show(scalar, BigInt(`0x${toHex(word)}`));
+  });
+  return isArray ? cut(`{${values.join(', ')}}`) : values.join();
+}
+
+function cut(text: string): string {
+  return text.length <= MAX_VALUE ? text : `${text.slice(0, MAX_VALUE - 3)}...`;
+}
