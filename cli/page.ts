@@ -1,6 +1,6 @@
 import { formatListing } from '../jit/index.ts';
 import { type GlobalVariable, type Lab, type Seen, show, type TraceEvent } from '../lab/index.ts';
-import { hex16, toHex } from '../lib/index.ts';
+import { hex16, kaddr, toHex } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
 import { columns } from './columns.ts';
 import type { Called, ProgramRow } from './outcome.ts';
@@ -24,19 +24,27 @@ export function traceLine({ address, place, instruction, step }: TraceEvent): st
 }
 
 /** A call as it was written, its result, and what each program saw of it. */
-export function callText({ text, report }: Called, model: FuncModel | undefined): string {
-  const { fault, instructions, seen } = report;
+export function callText(lab: Lab, { text, report }: Called, model: FuncModel | undefined): string {
+  const { fault, instructions, ret, seen } = report;
   const call = `${text.fn}(${text.written.join(', ')})`;
-  if (fault !== null) {
-    const where = columns(seen.map(seenCells)).map((line) => `  ${line}`);
-    return [paint('heading', `${call} faulted: ${fault.kind}`), ...where, `  ${fault.detail}`].join('\n');
-  }
-  const { ret } = report;
-  const result =
-    ret === null ? '' : ` = ${model === undefined ? `0x${ret.toString(16)}` : show(model.ret, ret)}`;
+  const result = ret === null ? '' : ` = ${resultText(lab, ret, model)}`;
   const count = instructions === 1 ? '1 instruction' : `${instructions} instructions`;
-  const lines = columns(seen.map(seenCells)).map((line) => `  ${line}`);
-  return [`${paint('heading', `${call}${result}`)}  (${count})`, ...lines].join('\n');
+  const heading =
+    fault === null
+      ? `${paint('heading', `${call}${result}`)}  (${count})`
+      : paint('heading', `${call} faulted: ${fault.kind}`);
+  const lines = columns(seen.map(seenCells));
+  if (fault !== null) lines.push(fault.detail);
+  return [heading, ...lines.map((line) => `  ${line}`)].join('\n');
+}
+
+/** A result at its type; a text that it points to is shown with it. */
+function resultText(lab: Lab, ret: bigint, model: FuncModel | undefined): string {
+  if (model === undefined) return `0x${ret.toString(16)}`;
+  const value = show(model.ret, ret);
+  if (!/^(const )?char \*$/.test(model.ret.type)) return value;
+  const text = lab.readText(kaddr(ret));
+  return text === undefined ? value : `${value} ${JSON.stringify(text)}`;
 }
 
 /** Kind, program, what it saw, what came of it. Programs of calls that programs made are indented. */

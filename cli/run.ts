@@ -79,7 +79,7 @@ async function run(target: string | undefined, options: RunOptions): Promise<num
         const report = call(text, wants.trace ? (event) => console.log(traceLine(event)) : undefined);
         const done = { text, report, trace: [] };
         called.push(done);
-        console.log(callText(done, modelOf(lab, text.fn)));
+        console.log(callText(lab, done, modelOf(lab, text.fn)));
       }
       const tables = [programTable(programRows(lab, called)), globalTable(globalsOf(objects))];
       for (const text of tables.filter((piece) => piece !== '')) console.log(`\n${text}`);

@@ -40,6 +40,9 @@ export interface LabOptions {
   readonly preemption?: boolean;
 }
 
+/** Longest C text that is read, its 0 included, bytes. */
+const MAX_TEXT = 257;
+
 /** An argument of a call: an integer, or bytes for which memory is made for the call. */
 export type CallArgument = bigint | number | { readonly bytes: Uint8Array };
 
@@ -274,6 +277,7 @@ export class Lab {
       const entry = found.symbol.address;
       const result =
         watcher === undefined ? cpu.call(entry, words, limit) : watcher.call(cpu, entry, words, limit);
+      if (result.fault !== null) this.kernel.killCurrent(cpu.id);
       const isVoid = model?.ret.sizeBytes === 0;
       return {
         function: fn,
@@ -322,6 +326,17 @@ export class Lab {
       throw new InputError('listing', undefined, `nothing is attached to ${fn}`);
     }
     return listCode(code, tr.curImage.image, { nameOf: (address) => this.kernel.kallsyms.nameOf(address) });
+  }
+
+  /** The C text at an address, without its 0; undefined where there is none, or none of at most 256 bytes. */
+  readText(address: Kaddr): string | undefined {
+    const { memory } = this.machine;
+    const region = memory.regionAt(address);
+    if (region === undefined) return undefined;
+    const left = region.sizeBytes - Number(address - region.start);
+    const bytes = memory.bytes(address, Math.min(left, MAX_TEXT));
+    const end = bytes.indexOf(0);
+    return end < 0 ? undefined : new TextDecoder().decode(bytes.subarray(0, end));
   }
 
   /** Gives the machine back. */

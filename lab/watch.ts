@@ -1,5 +1,5 @@
 import type { CallOptions, CallResult, Vcpu } from '../emu/index.ts';
-import { disassemble } from '../jit/index.ts';
+import { listBytes } from '../jit/index.ts';
 import type { Kaddr } from '../lib/index.ts';
 import { addrAdd, kaddr } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
@@ -126,8 +126,9 @@ export class Watcher {
     const region = memory.regionAt(address);
     if (region === undefined) return '(unmapped)';
     const left = Number(region.start - address) + region.sizeBytes;
-    const [first] = disassemble(memory.bytes(address, Math.min(left, MAX_INSN)), address);
-    return first?.text ?? '';
+    const bytes = memory.bytes(address, Math.min(left, MAX_INSN));
+    const [first] = listBytes(bytes, address, { nameOf: (target) => this.#kernel.kallsyms.nameOf(target) });
+    return first?.instruction ?? '';
   }
 
   #enter(watched: WatchedProg, cpu: Vcpu): void {

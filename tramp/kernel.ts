@@ -211,6 +211,23 @@ export class Kernel {
     };
   }
 
+  /**
+   * What is left of a task that died in the kernel: it is in no read-side section any more. References and
+   * counters that it took stay taken. Kernel: make_task_dead, exit_rcu, exit_tasks_rcu_finish
+   */
+  killCurrent(cpu: number): void {
+    const { memory, percpu } = this.machine;
+    const task = this.machine.current(cpu);
+    for (const field of [
+      TaskStruct.rcuReadLockNesting,
+      TaskStruct.trcReaderNesting,
+      TaskStruct.migrationDisabled,
+    ]) {
+      memory.writeU32(addrAdd(task, field), 0);
+    }
+    memory.writeU32(percpu.address(percpu.vars.preemptCount, cpu), 0);
+  }
+
   /** Does what need not wait for any task: grace periods that are over, images whose last caller has left. */
   settle(): void {
     do {
