@@ -20,8 +20,8 @@ export interface BlockOwner {
 /** One mapping. */
 export interface Block {
   readonly start: Kaddr;
-  /** The first address behind it; 2^64 for the last page there is. */
-  readonly end: bigint;
+  /** The first address behind it. */
+  readonly end: Kaddr;
   readonly perms: Perms;
   readonly host: HostBlock;
   /** The same memory, for scalars. */
@@ -43,9 +43,12 @@ export const INT3: number = 0xcc;
 
 /**
  * QEMU inside Unicorn ends the process when its list of memory sections overflows (4096). Long before
- * that, mapping is slow: it rebuilds the list, 0.7 ms at 500 blocks.
+ * that, mapping is slow: it rebuilds the list, 0.7 ms at 500 blocks, 3 ms at 1,000.
  */
-const MAX_BLOCKS = 3000;
+const MAX_BLOCKS = 1024;
+
+/** The last page is never mapped: error pointers point there. Kernel: IS_ERR_VALUE. */
+const LAST_END = 0xffff_ffff_ffff_f000n;
 
 export class AddressSpace {
   readonly #engine: Engine;
@@ -97,7 +100,8 @@ export class AddressSpace {
     return block;
   }
 
-  #checkFree(start: Kaddr, sizeBytes: number): bigint {
+  /** The end of a range that can be mapped. */
+  #checkFree(start: Kaddr, sizeBytes: number): Kaddr {
     const refuse = (why: string): never => {
       throw new InputError(
         'guest memory',
@@ -111,7 +115,7 @@ export class AddressSpace {
     if (start % BigInt(PAGE_SIZE) !== 0n) return refuse('the address must be page-aligned');
     const end = start + BigInt(sizeBytes);
     if (
-      end > 2n ** 64n ||
+      end > LAST_END ||
       !isCanonical(start) ||
       !isCanonical(end - 1n) ||
       start >> 63n !== (end - 1n) >> 63n
@@ -127,10 +131,11 @@ export class AddressSpace {
         );
       }
     }
+    if (start === 0n) return refuse('null pointers point there');
     if (this.#blocks.length >= MAX_BLOCKS) {
       throw new KernelError('ENOMEM', 'map', `more than ${MAX_BLOCKS} separate mappings`);
     }
-    return end;
+    return kaddr(end);
   }
 
   #attach(block: Block): void {

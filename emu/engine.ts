@@ -4,10 +4,18 @@
  * Adapters: unicorn/ (the native library) and unicorn-js/ (the same as WebAssembly).
  */
 
-import type { Kaddr } from '../lib/index.ts';
+import { type Kaddr, kaddr } from '../lib/index.ts';
 import type { Perms, RegisterName } from './api.ts';
 
 export const PAGE_SIZE: number = 4096;
+
+/** What a run that got to address 0 met. */
+export const NULL_FETCH: MemoryStop = {
+  access: 'fetch',
+  cause: 'unmapped',
+  address: kaddr(0n),
+  sizeBytes: 1,
+};
 
 /** Host memory that guests see when it is mapped. The engine owns the memory, the machine what is in it. */
 export interface HostBlock {
@@ -21,7 +29,10 @@ export interface HostBlock {
   usedBytes: number;
 }
 
-/** Why a run ended. */
+/**
+ * Why a run ended. `untranslatable`: the straight-line code from here on holds an encoding that the
+ * engine cannot cope with (hardware: #UD); nothing of it was executed.
+ */
 export type EngineStop =
   | 'halted'
   | 'budget'
@@ -29,6 +40,7 @@ export type EngineStop =
   | 'memory'
   | 'exception'
   | 'invalid-opcode'
+  | 'untranslatable'
   | 'syscall'
   | 'port-io';
 

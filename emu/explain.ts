@@ -66,6 +66,12 @@ function causeOf(stop: EngineStop, cpu: EngineCpu, memory: Memory): Cause {
       return exceptionCause(cpu.vector, cpu.stopRip, memory);
     case 'invalid-opcode':
       return { kind: 'invalid-opcode', what: 'invalid opcode', vector: Vector.UD };
+    case 'untranslatable':
+      return {
+        kind: 'invalid-opcode',
+        what: 'invalid opcode, here or in the straight-line code that follows',
+        vector: Vector.UD,
+      };
     case 'syscall':
       return { kind: 'syscall', what: 'a system call' };
     case 'port-io':

@@ -45,6 +45,7 @@ interface Owner {
 
 export class PageArea implements BlockOwner {
   readonly #space: AddressSpace;
+  readonly #owner: BlockOwner;
   readonly #range: AddressRange;
   readonly #perms: Perms;
   readonly #fill: number;
@@ -57,8 +58,12 @@ export class PageArea implements BlockOwner {
   #chunk: Block | undefined;
   #fresh: Kaddr;
 
-  /** @param op the allocating function, for errors */
-  constructor(space: AddressSpace, range: AddressRange, perms: Perms, op: string) {
+  /**
+   * @param op the allocating function, for errors
+   * @param owner who names what is in the pages; default the area itself
+   */
+  constructor(space: AddressSpace, range: AddressRange, perms: Perms, op: string, owner?: BlockOwner) {
+    this.#owner = owner ?? this;
     this.#space = space;
     this.#range = range;
     this.#perms = perms;
@@ -110,7 +115,7 @@ export class PageArea implements BlockOwner {
       const wish = Math.min(Math.max(FIRST_CHUNK_BYTES, before), LARGEST_CHUNK_BYTES);
       const chunkBytes = Math.max(wish, need);
       if (mapFrom + BigInt(chunkBytes) > this.#range.end) return undefined;
-      this.#chunk = this.#space.map(mapFrom, chunkBytes, this.#perms, this, {
+      this.#chunk = this.#space.map(mapFrom, chunkBytes, this.#perms, this.#owner, {
         fill: this.#fill,
         usedBytes: 0,
       });

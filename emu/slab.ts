@@ -33,7 +33,7 @@ export class Slab implements BlockOwner {
 
   constructor(space: AddressSpace) {
     this.#space = space;
-    this.#pages = new PageArea(space, DIRECT_MAP, 'rw', 'kmalloc');
+    this.#pages = new PageArea(space, DIRECT_MAP, 'rw', 'kmalloc', this);
   }
 
   /** @throws InputError for a bad size or alignment, KernelError ENOMEM */

@@ -20,6 +20,7 @@ import {
   type EngineStop,
   type HostBlock,
   type MemoryStop,
+  NULL_FETCH,
   PAGE_SIZE,
 } from '../engine.ts';
 import { loadUnicornJs, type UnicornJs, type UnicornJsFactory } from './package.ts';
@@ -391,6 +392,12 @@ class UnicornJsCpu implements EngineCpu {
     this.vector = notes.vector;
     this.#memoryStop = notes.memory;
     if (notes.stop === 'budget' || notes.stop === 'stop-at') return notes.stop;
+
+    // Unicorn insists on an address to end at, and 0 it is: getting there is a call of a null pointer.
+    if (notes.stop === undefined && error === ERR_OK && this.rip === 0n) {
+      this.#memoryStop = NULL_FETCH;
+      return 'memory';
+    }
 
     // Fetching fails before the instruction begins; all else ends one that has begun.
     const fetchFailed = error !== ERR_OK && notes.memory?.access === 'fetch';

@@ -77,6 +77,7 @@ export const registerIndex: ReadonlyMap<string, number> = new Map(
   REGISTERS.map(([name], index) => [name, index]),
 );
 
+export const NR_REGISTERS: number = REGISTERS.length;
 export const RAX_INDEX = 0;
 export const RIP_INDEX = 1;
 export const RSP_INDEX = 2;

@@ -12,12 +12,15 @@ import {
   type EngineStop,
   type HostBlock,
   type MemoryStop,
+  NULL_FETCH,
   PAGE_SIZE,
 } from '../engine.ts';
+import { ABORTED, type EmuStart, guardedEmuStart } from './abort-guard.ts';
 import {
   ARG0_INDEX,
   ControlBlock,
   GS_BASE_INDEX,
+  NR_REGISTERS,
   Offset,
   RAX_INDEX,
   RFLAGS_INDEX,
@@ -64,6 +67,12 @@ const MEMORY_STOPS: ReadonlyMap<number, Pick<MemoryStop, 'access' | 'cause'>> = 
 /** An address that no instruction has: it is not canonical. */
 const NOWHERE = 0x8000_0000_0000_0000n;
 
+/**
+ * Unicorn insists on an address to end at. Any but 0 makes each start 0.1 us slower; with 0, a call of a
+ * null pointer looks like hlt, which run() tells apart. Nothing is ever mapped there.
+ */
+const UNTIL = 0;
+
 /** rip among the 32-bit words of the control block. */
 const RIP_WORD = (Offset.values + 8 * RIP_INDEX) / 4;
 
@@ -79,10 +88,24 @@ export interface UnicornOptions {
 /** @throws InputError when libunicorn is not there. */
 export function createUnicornEngine(options: UnicornOptions): Engine {
   const library = loadUnicorn();
-  const hooks = makeHooks(library, options.hooks ?? 'native');
+  const home: CpuHome = {
+    library,
+    hooks: makeHooks(library, options.hooks ?? 'native'),
+    emuStart: guardedEmuStart(library),
+    mapped: new Map(),
+  };
   const cpus: UnicornCpu[] = [];
-  for (let id = 0; id < options.cpus; id++) cpus.push(new UnicornCpu(library, hooks));
-  return new UnicornEngine(library, cpus);
+  for (let id = 0; id < options.cpus; id++) cpus.push(new UnicornCpu(home));
+  return new UnicornEngine(home, cpus);
+}
+
+/** What the vCPUs of an engine share. */
+interface CpuHome {
+  readonly library: UnicornLibrary;
+  readonly hooks: Hooks;
+  readonly emuStart: EmuStart;
+  /** Also what keeps mapped memory from being collected while native code uses it. */
+  readonly mapped: Map<UnicornBlock, { readonly address: Kaddr; readonly perms: Perms }>;
 }
 
 /** Page-aligned memory inside a JavaScript buffer: the garbage collector gives it back, views stay safe. */
@@ -107,13 +130,14 @@ class UnicornEngine implements Engine {
   readonly name: string;
   readonly cpus: readonly UnicornCpu[];
   readonly #library: UnicornLibrary;
-  /** Mapped blocks are used by native code: nothing else keeps them from being collected. */
-  readonly #mapped: Set<HostBlock> = new Set();
+  readonly #mapped: CpuHome['mapped'];
+  #open: boolean = true;
 
-  constructor(library: UnicornLibrary, cpus: readonly UnicornCpu[]) {
-    this.name = `unicorn ${library.version}`;
+  constructor(home: CpuHome, cpus: readonly UnicornCpu[]) {
+    this.name = `unicorn ${home.library.version}`;
     this.cpus = cpus;
-    this.#library = library;
+    this.#library = home.library;
+    this.#mapped = home.mapped;
   }
 
   allocBlock(sizeBytes: number, use: { lanes?: number; usedBytes?: number } = {}): HostBlock {
@@ -122,43 +146,49 @@ class UnicornEngine implements Engine {
   }
 
   map(address: Kaddr, block: HostBlock, perms: Perms): void {
-    if (!(block instanceof UnicornBlock)) throw new Bug('a block of another engine');
-    for (const { uc } of this.cpus) {
-      check('uc_mem_map_ptr')(
-        this.#library.uc_mem_map_ptr(uc, int64(address), block.bytes.length, PROT[perms], block.pointer),
-      );
-    }
-    this.#mapped.add(block);
+    const own = ownBlock(block);
+    if (!this.#open) return;
+    for (const cpu of this.cpus) cpu.map(address, own, perms);
+    this.#mapped.set(own, { address, perms });
   }
 
   unmap(address: Kaddr, block: HostBlock): void {
+    if (!this.#open) return;
     // Unmapping alone leaves translations behind that come alive when the address is mapped again.
     this.textChanged(address, block.bytes.length);
     for (const { uc } of this.cpus) {
-      check('uc_mem_unmap')(this.#library.uc_mem_unmap(uc, int64(address), block.bytes.length));
+      check('uc_mem_unmap', this.#library.uc_mem_unmap(uc, int64(address), block.bytes.length));
     }
-    this.#mapped.delete(block);
+    this.#mapped.delete(ownBlock(block));
   }
 
   textChanged(address: Kaddr, lengthBytes: number): void {
+    if (!this.#open) return;
     const start = int64(address);
     const end = int64(address + BigInt(lengthBytes));
     for (const { uc } of this.cpus) {
-      check('uc_ctl')(this.#library.uc_ctl(uc, CTL_TB_REMOVE_CACHE, start, end));
+      check('uc_ctl', this.#library.uc_ctl(uc, CTL_TB_REMOVE_CACHE, start, end));
     }
   }
 
   close(): void {
+    if (!this.#open) return;
+    this.#open = false;
     for (const { uc } of this.cpus) this.#library.uc_close(uc);
     this.#mapped.clear();
   }
 }
 
 class UnicornCpu implements EngineCpu {
-  readonly uc: Pointer;
+  /** The instance; another one after libunicorn gave up on the first. */
+  uc: Pointer;
   executed: number = 0;
   #stopRip: Kaddr | undefined;
+  /** When the hook did not note it. */
+  #memoryStop: MemoryStop | undefined;
+  readonly #home: CpuHome;
   readonly #library: UnicornLibrary;
+  readonly #emuStart: EmuStart;
   readonly #block: ControlBlock;
   readonly #ids: Pointer;
   readonly #pointers: Pointer;
@@ -172,27 +202,48 @@ class UnicornCpu implements EngineCpu {
    */
   #tainted: boolean = false;
 
-  constructor(library: UnicornLibrary, hooks: Hooks) {
-    this.#library = library;
-    const out = new BigUint64Array(1);
-    const outPointer = Number(koffi.address(out.buffer));
-    check('uc_open')(library.uc_open(ARCH_X86, MODE_64, outPointer));
-    this.uc = Number(out[0]);
-    // From 2.0.2 on, without this, kernel addresses are cut to the physical width; before, it is unknown.
-    library.uc_ctl(this.uc, CTL_TLB_TYPE, TLB_VIRTUAL, 0);
-    this.#block = new ControlBlock(library.emuStopPointer);
+  constructor(home: CpuHome) {
+    this.#home = home;
+    this.#library = home.library;
+    this.#emuStart = home.emuStart;
+    this.#block = new ControlBlock(home.library.emuStopPointer);
     this.#block.stopAt = NOWHERE;
     this.#ids = this.#block.pointer + Offset.ids;
     this.#pointers = this.#block.pointer + Offset.pointers;
-    installHooks(library, this.uc, hooks, this.#block.pointer);
-
-    // A fresh context is its sizes, which every context of ours starts from.
-    check('uc_context_alloc')(library.uc_context_alloc(this.uc, outPointer));
-    const context = Number(out[0]);
-    const size = library.uc_context_size(this.uc);
-    this.#contextHeader = new Uint8Array(koffi.view(context, size)).slice();
-    library.uc_context_free(context);
+    this.uc = this.#open();
+    this.#contextHeader = contextHeader(home.library, this.uc);
     this.#pristine = this.saveContext();
+  }
+
+  /** A new instance with hooks and nothing mapped. */
+  #open(): Pointer {
+    const library = this.#library;
+    const out = new BigUint64Array(1);
+    check('uc_open', library.uc_open(ARCH_X86, MODE_64, Number(koffi.address(out.buffer))));
+    const uc = Number(out[0]);
+    // From 2.0.2 on, without this, kernel addresses are cut to the physical width; before, it is unknown.
+    library.uc_ctl(uc, CTL_TLB_TYPE, TLB_VIRTUAL, 0);
+    installHooks(library, uc, this.#home.hooks, this.#block.pointer);
+    return uc;
+  }
+
+  map(address: Kaddr, block: UnicornBlock, perms: Perms): void {
+    const size = block.bytes.length;
+    check(
+      'uc_mem_map_ptr',
+      this.#library.uc_mem_map_ptr(this.uc, int64(address), size, PROT[perms], block.pointer),
+    );
+  }
+
+  /** Goes on with a new instance and the registers of the old one, which is not to be entered again. */
+  #replaceInstance(): void {
+    const { uc_close, uc_reg_read_batch, uc_reg_write_batch } = this.#library;
+    const old = this.uc;
+    uc_reg_read_batch(old, this.#ids, this.#pointers, NR_REGISTERS);
+    uc_close(old);
+    this.uc = this.#open();
+    for (const [block, { address, perms }] of this.#home.mapped) this.map(address, block, perms);
+    uc_reg_write_batch(this.uc, this.#ids, this.#pointers, NR_REGISTERS);
   }
 
   load(rip: Kaddr, rsp: Kaddr, args: readonly bigint[]): void {
@@ -227,17 +278,25 @@ class UnicornCpu implements EngineCpu {
     const begin = canonical
       ? high * 2 ** 32 + (words[RIP_WORD] as number)
       : int64(block.values[RIP_INDEX] as bigint);
-    const error = this.#library.uc_emu_start(this.uc, begin, 0, 0, 0);
+    const error = this.#emuStart(this.uc, begin, UNTIL, 0, 0);
     this.#readBack();
 
     if (stopAt !== undefined) block.stopAt = NOWHERE;
     const started = budget - block.budget;
     if (error === UcErr.OK && words[Offset.stopped / 4] === StopCode.none) {
+      if (words[RIP_WORD] === UNTIL && words[RIP_WORD + 1] === 0) return this.#nullFetch(started);
       this.executed = started - 1;
       this.#stopRip = undefined;
       return 'halted';
     }
     return this.#explain(error, budget, started);
+  }
+
+  #nullFetch(started: number): EngineStop {
+    this.executed = started;
+    this.#stopRip = NULL_FETCH.address;
+    this.#memoryStop = NULL_FETCH;
+    return 'memory';
   }
 
   /** What ended a run, other than hlt: hooks say so in the control block, the rest is in the error. */
@@ -247,6 +306,7 @@ class UnicornCpu implements EngineCpu {
     block.words[Offset.stopped / 4] = StopCode.none;
     this.executed = started - 1;
     this.#stopRip = this.rip;
+    this.#memoryStop = undefined;
     switch (stopped) {
       case StopCode.budget:
         return 'budget';
@@ -265,6 +325,10 @@ class UnicornCpu implements EngineCpu {
           : 'port-io';
     }
     switch (error) {
+      case ABORTED:
+        this.#replaceInstance();
+        this.executed = started;
+        return 'untranslatable';
       case UcErr.FETCH_UNMAPPED:
       case UcErr.FETCH_PROT:
         // The hook never ran for an instruction that could not be fetched.
@@ -300,6 +364,7 @@ class UnicornCpu implements EngineCpu {
   }
 
   get memoryStop(): MemoryStop {
+    if (this.#memoryStop !== undefined) return this.#memoryStop;
     const { words, memAddress } = this.#block;
     const what = MEMORY_STOPS.get(words[Offset.memType / 4] as number);
     if (what === undefined) throw new Bug(`memory hook: type ${words[Offset.memType / 4]}`);
@@ -334,15 +399,14 @@ class UnicornCpu implements EngineCpu {
 
   saveContext(): EngineContext {
     const context = this.#contextHeader.slice();
-    check('uc_context_save')(this.#library.uc_context_save(this.uc, Number(koffi.address(context.buffer))));
+    check('uc_context_save', this.#library.uc_context_save(this.uc, Number(koffi.address(context.buffer))));
     return { engineContext: { context, rip: this.rip, tainted: this.#tainted } satisfies SavedContext };
   }
 
   restoreContext(context: EngineContext): void {
     const saved = context.engineContext as SavedContext;
-    check('uc_context_restore')(
-      this.#library.uc_context_restore(this.uc, Number(koffi.address(saved.context.buffer))),
-    );
+    const pointer = Number(koffi.address(saved.context.buffer));
+    check('uc_context_restore', this.#library.uc_context_restore(this.uc, pointer));
     this.#readBack();
     this.#tainted = saved.tainted;
     this.#block.values[RIP_INDEX] = saved.rip;
@@ -368,9 +432,22 @@ function int64(address: bigint): Int64 {
   return signed >= -(2n ** 53n) && signed < 2n ** 53n ? Number(signed) : signed;
 }
 
+/** A fresh context is sizes only, which every context of ours starts from. */
+function contextHeader(library: UnicornLibrary, uc: Pointer): Uint8Array<ArrayBuffer> {
+  const out = new BigUint64Array(1);
+  check('uc_context_alloc', library.uc_context_alloc(uc, Number(koffi.address(out.buffer))));
+  const context = Number(out[0]);
+  const header = new Uint8Array(koffi.view(context, library.uc_context_size(uc))).slice();
+  library.uc_context_free(context);
+  return header;
+}
+
+function ownBlock(block: HostBlock): UnicornBlock {
+  if (!(block instanceof UnicornBlock)) throw new Bug('a block of another engine');
+  return block;
+}
+
 /** For calls that fail only when we misuse them. */
-function check(call: string): (error: number) => void {
-  return (error) => {
-    if (error !== UcErr.OK) throw new Bug(`${call}: error ${error}`);
-  };
+function check(call: string, error: number): void {
+  if (error !== UcErr.OK) throw new Bug(`${call}: error ${error}`);
 }

@@ -12,6 +12,7 @@ import koffi from 'koffi';
 import { Bug } from '../../lib/index.ts';
 import { Offset, StopCode } from './control-block.ts';
 import type { Pointer, UnicornLibrary } from './library.ts';
+import { nativePages } from './native-code.ts';
 
 /** Native addresses of the callbacks. Each is given its vCPU's control block as user data. */
 export interface Hooks {
@@ -118,8 +119,7 @@ let native: Hooks | undefined;
 /** The native callbacks, in one executable page made once per process; undefined where that cannot be. */
 function nativeHooks(): Hooks | undefined {
   if (native !== undefined) return native;
-  if (process.arch !== 'x64' || process.platform !== 'linux') return undefined;
-  const page = executablePage();
+  const page = nativePages(4096);
   if (page === undefined) return undefined;
   let used = 0;
   const place = (code: readonly number[]): Pointer => {
@@ -137,17 +137,6 @@ function nativeHooks(): Hooks | undefined {
     portOut: place(PORT_OUT),
   };
   return native;
-}
-
-function executablePage(): { pointer: Pointer; bytes: Uint8Array } | undefined {
-  const PROT_READ_WRITE_EXEC = 7;
-  const MAP_PRIVATE_ANONYMOUS = 0x22;
-  const mmap = koffi
-    .load('libc.so.6')
-    .func('intptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, long offset)');
-  const pointer = Number(mmap(0, 4096, PROT_READ_WRITE_EXEC, MAP_PRIVATE_ANONYMOUS, -1, 0));
-  // A hardened host may refuse memory that is writable and executable.
-  return pointer === -1 ? undefined : { pointer, bytes: new Uint8Array(koffi.view(pointer, 4096)) };
 }
 
 let javascript: Hooks | undefined;

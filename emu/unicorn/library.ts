@@ -26,7 +26,8 @@ export interface UnicornLibrary {
   uc_mem_unmap(uc: Pointer, address: Int64, size: number): number;
   uc_emu_start(uc: Pointer, begin: Int64, until: Int64, timeout: number, count: number): number;
   uc_emu_stop(uc: Pointer): number;
-  /** Where uc_emu_stop itself lies, for native code. */
+  /** Where the two lie, for native code. */
+  readonly emuStartPointer: Pointer;
   readonly emuStopPointer: Pointer;
   uc_reg_write_batch(uc: Pointer, ids: Pointer, values: Pointer, count: number): number;
   uc_reg_read_batch(uc: Pointer, ids: Pointer, values: Pointer, count: number): number;
@@ -128,6 +129,7 @@ function bind(library: LibraryHandle): UnicornLibrary {
       'int uc_emu_start(uintptr_t uc, int64_t begin, int64_t until, uint64_t timeout, size_t count)',
     ),
     uc_emu_stop: library.func('int uc_emu_stop(uintptr_t uc)'),
+    emuStartPointer: Number(koffi.address(library.symbol('uc_emu_start'))),
     emuStopPointer: Number(koffi.address(library.symbol('uc_emu_stop'))),
     uc_reg_write_batch: library.func(
       'int uc_reg_write_batch(uintptr_t uc, uintptr_t ids, uintptr_t values, int count)',

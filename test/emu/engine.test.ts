@@ -214,6 +214,7 @@ describe.each(candidates)('engine: $name', ({ open, missing, portIo }) => {
     ['data', DATA as bigint, 'protected'],
     ['rodata', RODATA as bigint, 'protected'],
     ['nothing', NOWHERE as bigint, 'unmapped'],
+    ['a null pointer', 0n, 'unmapped'],
     ['a non-canonical address', 0x1234_5678_9abc_def0n, 'unmapped'],
   ])('ends with memory at a fetch from %s', async (_, address, cause) => {
     const { put, run, cpu } = await bench();
