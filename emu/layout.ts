@@ -35,7 +35,7 @@ function range(start: bigint, end: bigint): AddressRange {
 export const DIRECT_MAP: AddressRange = range(0xffff_8880_0000_0000n, 0xffff_8881_0000_0000n);
 export const PERCPU_START: Kaddr = kaddr(0xffff_8881_3bc0_0000n);
 /** Bytes of one CPU's area. */
-export const PERCPU_UNIT: number = 0x4_0000;
+export const PERCPU_UNIT: number = 0x20_0000;
 export const VMALLOC: AddressRange = range(0xffff_c900_0000_0000n, 0xffff_e900_0000_0000n);
 export const KERNEL_TEXT: AddressRange = range(0xffff_ffff_8000_0000n, 0xffff_ffff_8080_0000n);
 export const KERNEL_RODATA: AddressRange = range(0xffff_ffff_8080_0000n, 0xffff_ffff_80c0_0000n);

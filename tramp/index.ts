@@ -2,9 +2,28 @@ export { KERNEL_BUGS, type KernelBug } from './bugs.ts';
 export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
 export { Ftrace } from './ftrace.ts';
 export { IMAGE_BYTES, type ImageState, ModmemCharge, type TrampImage } from './image.ts';
+export {
+  formatReport,
+  type ImageInfo,
+  type ImageWait,
+  introspect,
+  type KernelReport,
+  type KsymInfo,
+  type ModuleInfo,
+  type ProgInfo,
+  reportToJson,
+  type TrampolineState,
+} from './introspect.ts';
 export { Kallsyms, type Ksym, type KsymHit, type KsymKind } from './kallsyms.ts';
 export { Kernel, type KernelOptions } from './kernel.ts';
-export { KModule, loadModule, type ModuleContents, type Placement, resolveSymbol } from './module.ts';
+export {
+  KModule,
+  loadModule,
+  type ModuleContents,
+  ModuleText,
+  type Placement,
+  resolveSymbol,
+} from './module.ts';
 export { PercpuRef } from './percpu-ref.ts';
 export {
   ATTACH_KINDS,

@@ -19,7 +19,8 @@ import { FailPoints } from './failpoints.ts';
 import { Ftrace } from './ftrace.ts';
 import { ModmemCharge, type TrampImage } from './image.ts';
 import { Kallsyms } from './kallsyms.ts';
-import type { KModule } from './module.ts';
+import { type KModule, ModuleText } from './module.ts';
+import type { BpfProg } from './prog.ts';
 import { GracePeriods, type RcuTask } from './rcu.ts';
 import type { Scheduler } from './sched.ts';
 import { TextPoker } from './text-poke.ts';
@@ -65,13 +66,19 @@ export class Kernel {
   scheduler: Scheduler | undefined;
   /** Lets the other CPUs run between two steps of a text poke; a simulation puts itself here. */
   sync: () => void = () => undefined;
+  /** Told what happens to images and programs, as it happens; a simulation puts its history here. */
+  trace: (what: string) => void = () => undefined;
   readonly kallsyms: Kallsyms = new Kallsyms();
   readonly ftrace: Ftrace;
-  readonly grace: GracePeriods = new GracePeriods(() => this.tasks());
+  readonly grace: GracePeriods;
   readonly modmem: ModmemCharge;
   readonly trampolines: TrampolineTable = new TrampolineTable();
   /** What is loaded, oldest first. */
   readonly modules: KModule[] = [];
+  /** The same by address. */
+  readonly moduleText: ModuleText = new ModuleText();
+  /** Programs whose memory is not given back yet. Kernel: prog_idr */
+  readonly progs: Set<BpfProg> = new Set();
   /** Images that are not freed yet. */
   readonly images: Set<TrampImage> = new Set();
   /** Those of them that nothing calls any more. */
@@ -92,6 +99,7 @@ export class Kernel {
     this.revision = options.revision;
     this.emitter = options.emitter ?? revisions[options.revision];
     this.preemption = options.preemption ?? true;
+    this.grace = new GracePeriods(() => this.tasks(), this.preemption);
     this.programLifetime = options.programLifetime ?? 'kernel';
     this.bugs = new Set(options.bugs);
     this.text = new TextPoker(machine, () => this.sync(), this.bugs.has('torn-write'));
@@ -180,7 +188,10 @@ export class Kernel {
   }
 
   warnOn(condition: boolean, what: string): boolean {
-    if (condition) this.warnings.push(what);
+    if (condition) {
+      this.warnings.push(what);
+      this.trace(`WARNING ${what}`);
+    }
     return condition;
   }
 

@@ -24,8 +24,45 @@ export interface ModuleContents {
   readonly sites: readonly FtraceSite[];
   /** Where its text counts: a module's, or the kernel's own, which cannot be unloaded. */
   readonly origin: 'module' | 'kernel';
+  /** Runs when the module is unloaded, while its text is still there. Kernel: module_exit */
+  readonly exit?: () => void;
   /** Gives all its memory back. */
   readonly free: () => void;
+}
+
+const PAGE = 4096n;
+
+/** Which module an address of text belongs to, at the same cost for any number of modules. Kernel: mod_tree */
+export class ModuleText {
+  readonly #byPage = new Map<bigint, KModule[]>();
+
+  add(module: KModule): void {
+    for (const page of pagesOf(module)) {
+      this.#byPage.set(page, [...(this.#byPage.get(page) ?? []), module]);
+    }
+  }
+
+  remove(module: KModule): void {
+    for (const page of pagesOf(module)) {
+      const left = this.#byPage.get(page)?.filter((other) => other !== module) ?? [];
+      if (left.length === 0) this.#byPage.delete(page);
+      else this.#byPage.set(page, left);
+    }
+  }
+
+  /** Kernel: __module_text_address */
+  at(address: Kaddr): KModule | undefined {
+    return this.#byPage.get(address / PAGE)?.find((module) => module.holds(address));
+  }
+}
+
+/** The pages that a module's text touches, each once. */
+function pagesOf({ contents }: KModule): Set<bigint> {
+  const pages = new Set<bigint>();
+  for (const { address, sizeBytes } of contents.text) {
+    for (let page = address / PAGE; page * PAGE < address + BigInt(sizeBytes); page++) pages.add(page);
+  }
+  return pages;
 }
 
 /**
@@ -61,6 +98,7 @@ export class KModule {
     for (const ksym of this.#ksyms) kernel.kallsyms.add(ksym);
     for (const site of sites) kernel.ftrace.addSite(site.address);
     kernel.modules.push(this);
+    kernel.moduleText.add(this);
   }
 
   get name(): string {
@@ -99,15 +137,17 @@ export class KModule {
 
   /** Unloads it. @throws KernelError EBUSY while it is in use, or for kernel text. Kernel: delete_module */
   unload(): void {
-    const { origin, sites, free } = this.contents;
+    const { origin, sites, exit, free } = this.contents;
     if (origin === 'kernel' || this.#references > 0) {
       const why = origin === 'kernel' ? 'it is kernel text' : `${this.#references} trampolines hold it`;
       throw new KernelError('EBUSY', 'delete_module', `${this.name}: ${why}`);
     }
     this.#going = true;
+    exit?.();
     for (const site of sites) this.#kernel.ftrace.removeSite(site.address);
     for (const ksym of this.#ksyms) this.#kernel.kallsyms.remove(ksym);
     this.#kernel.modules.splice(this.#kernel.modules.indexOf(this), 1);
+    this.#kernel.moduleText.remove(this);
     free();
   }
 }
@@ -121,7 +161,12 @@ export type Placement = 'module' | 'kernel';
  * @param as where a relocatable object goes; a static executable is kernel text where it was linked
  * @throws InputError what is wrong with the file; undefined symbols by name
  */
-export function loadModule(kernel: Kernel, object: ElfObject, name: string, as: Placement = 'module'): KModule {
+export function loadModule(
+  kernel: Kernel,
+  object: ElfObject,
+  name: string,
+  as: Placement = 'module',
+): KModule {
   const layout = layoutObject(object);
   const taken: (() => void)[] = [];
   const free = (): void => {
@@ -153,8 +198,6 @@ export function loadModule(kernel: Kernel, object: ElfObject, name: string, as: 
     throw error;
   }
 }
-
-const PAGE = 4096n;
 
 /** Allocates a group's memory and notes how to give it back. */
 function take(
@@ -193,7 +236,11 @@ function take(
 function takeBuiltIn(kernel: Kernel, group: LayoutGroup, name: string, taken: (() => void)[]): Kaddr {
   const { memory } = kernel.machine;
   if (BigInt(group.alignBytes) > PAGE) {
-    throw new InputError(name, undefined, `alignment ${group.alignBytes}; at most ${PAGE} bytes in kernel text`);
+    throw new InputError(
+      name,
+      undefined,
+      `alignment ${group.alignBytes}; at most ${PAGE} bytes in kernel text`,
+    );
   }
   if (group.kind === 'text') {
     const text = memory.allocKernelText(group.sizeBytes, name);

@@ -87,6 +87,12 @@ export class BpfProg {
     memory.writeU64(addrAdd(this.address, ProgField.stats), BigInt(this.#stats));
     memory.writeU64(addrAdd(this.address, ProgField.active), BigInt(this.#active));
     memory.writeU64(addrAdd(this.address, ProgField.bpfFunc), this.bpfFunc);
+    kernel.progs.add(this);
+  }
+
+  /** Who keeps it loaded; 0 once it only waits to be freed. */
+  get references(): number {
+    return this.#references;
   }
 
   /** As the emitter wants it. */
@@ -125,6 +131,7 @@ export class BpfProg {
     if (--this.#references > 0) return;
     const { grace } = this.#kernel;
     const free = (): void => this.#free();
+    this.#kernel.trace(`program ${this.name} waits for ${this.sleepable ? 'rcu-tasks-trace' : 'rcu'}`);
     if (this.sleepable) grace.callRcuTasksTrace(free);
     else grace.callRcu(free);
   }
@@ -135,6 +142,8 @@ export class BpfProg {
     percpu.free(this.#stats);
     percpu.free(this.#active);
     this.freed = true;
+    this.#kernel.trace(`program ${this.name} is freed`);
+    this.#kernel.progs.delete(this);
     this.#release?.();
   }
 }

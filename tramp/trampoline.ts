@@ -39,7 +39,7 @@ export class Trampoline {
   /** The program that stands in for the function. */
   extension: BpfProg | undefined;
   curImage: TrampImage | undefined;
-  /** Number of the next image; 0 when there is none. */
+  /** Number of the next image, 32 bits; 0 when there is none. */
   selector = 0;
 
   constructor(key: bigint) {
@@ -56,6 +56,11 @@ export class Trampoline {
 const GOLDEN_RATIO_64 = 0x61c8_8646_80b5_83ebn;
 const HASH_BITS = 10;
 
+/** The bucket of a key among 2^`bits`. Kernel: hash_64, include/linux/hash.h */
+export function hash64(key: bigint, bits: number): number {
+  return Number(BigInt.asUintN(64, key * GOLDEN_RATIO_64) >> BigInt(64 - bits));
+}
+
 /** The hash table of all trampolines: 1,024 buckets by key. */
 export class TrampolineTable {
   readonly #buckets: Trampoline[][] = Array.from({ length: 1 << HASH_BITS }, () => []);
@@ -68,6 +73,8 @@ export class TrampolineTable {
     const bucket = this.#bucket(key);
     const found = bucket.find((tr) => tr.key === key);
     if (found !== undefined) {
+      // one that put could not remove, because programs were attached
+      kernel.warnOn(found.references === 0, `refcount_t: ${key} is taken again after its last reference`);
       found.references++;
       return found;
     }
@@ -103,10 +110,8 @@ export class TrampolineTable {
     return this.#buckets.flat();
   }
 
-  /** Kernel: hash_64 */
   #bucket(key: bigint): Trampoline[] {
-    const hash = BigInt.asUintN(64, key * GOLDEN_RATIO_64) >> BigInt(64 - HASH_BITS);
-    return this.#buckets[Number(hash)] as Trampoline[];
+    return this.#buckets[hash64(key, HASH_BITS)] as Trampoline[];
   }
 }
 
@@ -226,16 +231,17 @@ function update(kernel: Kernel, tr: Trampoline): void {
   }
   if (curImage !== undefined && !bugs.has('early-put')) imagePut(kernel, curImage);
   tr.curImage = im;
-  tr.selector++;
+  tr.selector = (tr.selector + 1) >>> 0;
 }
 
 function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequest {
   const { addr, model } = tr.target;
   const { fentry, fmod_ret: fmodRet, fexit } = tr.progs;
   const callsOriginal = fexit.length > 0 || fmodRet.length > 0;
-  // v5.13 has no IP_ARG; its emitter ignores the bit.
-  const wantsIp = PROG_KINDS.some((kind) => tr.progs[kind].some((prog) => prog.callsGetFuncIp));
   const { CALL_ORIG, SKIP_FRAME, RESTORE_REGS, IP_ARG } = TrampFlag;
+  // The delta of v5.15: before it no program is asked.
+  const asksProgs = (kernel.emitter.knownFlags & IP_ARG) !== 0;
+  const wantsIp = asksProgs && PROG_KINDS.some((kind) => tr.progs[kind].some((prog) => prog.callsGetFuncIp));
   return {
     image: im.image,
     imageSize: IMAGE_BYTES,
@@ -257,7 +263,6 @@ function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequ
 /** Puts the first call in place. @throws KernelError EFAULT, ENOENT, or what patching met. Kernel: register_fentry */
 function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
   const ip = tr.target.addr;
-  kernel.fail.pass('register');
   const location = kernel.ftrace.location(ip);
   if (
     kernel.warnOn(location !== undefined && location !== ip, 'is_ftrace_location: inside a site, not at it')
@@ -271,6 +276,7 @@ function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
   tr.ftraceManaged = location !== undefined;
   tr.module = moduleGet(kernel, ip);
   try {
+    kernel.fail.pass('register');
     if (tr.ftraceManaged) kernel.ftrace.registerDirect(ip, image);
     else textPoke(kernel, ip, 'CALL', null, image);
   } catch (error) {
@@ -299,7 +305,7 @@ function unregisterFentry(kernel: Kernel, tr: Trampoline, old: Kaddr): void {
 /** Keeps the traced function's module loaded. @throws KernelError ENOENT when it is going. Kernel: bpf_trampoline_module_get */
 function moduleGet(kernel: Kernel, ip: Kaddr): KModule | undefined {
   if (kernel.bugs.has('L4')) return undefined;
-  const module = kernel.modules.find((candidate) => candidate.holds(ip));
+  const module = kernel.moduleText.at(ip);
   if (module !== undefined && !module.tryGet()) {
     throw new KernelError('ENOENT', 'bpf_trampoline_module_get', `module ${module.name} is going`);
   }
