@@ -89,7 +89,7 @@ export class AddressSpace {
    * @throws KernelError ENOMEM when there are too many blocks
    */
   map(start: Kaddr, sizeBytes: number, perms: Perms, owner: BlockOwner, use: BlockUse = {}): Block {
-    const end = this.#checkFree(start, sizeBytes);
+    const end = this.#checkFree(start, sizeBytes, perms);
     const { fill = 0, ...extent } = use;
     const host = this.#engine.allocBlock(sizeBytes, extent);
     if (fill !== 0) host.bytes.fill(fill);
@@ -101,7 +101,7 @@ export class AddressSpace {
   }
 
   /** The end of a range that can be mapped. */
-  #checkFree(start: Kaddr, sizeBytes: number): Kaddr {
+  #checkFree(start: Kaddr, sizeBytes: number, perms: Perms): Kaddr {
     const refuse = (why: string): never => {
       throw new InputError(
         'guest memory',
@@ -131,7 +131,7 @@ export class AddressSpace {
         );
       }
     }
-    if (start === 0n) return refuse('null pointers point there');
+    if (start === 0n && perms === 'rx') return refuse('a call of a null pointer must stay a fault');
     if (this.#blocks.length >= MAX_BLOCKS) {
       throw new KernelError('ENOMEM', 'map', `more than ${MAX_BLOCKS} separate mappings`);
     }

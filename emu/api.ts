@@ -89,8 +89,10 @@ export interface Region {
  */
 export interface GuestMemory {
   /**
-   * Maps zeroed pages (int3 for `rx`) at a fixed, page-aligned, canonical address.
-   * @throws InputError for a bad address or size, or when any page is taken.
+   * Maps zeroed pages (int3 for `rx`) at a fixed, page-aligned, canonical address outside the areas of
+   * the allocators below (layout.ts). Mappings cost time that grows with their number: use few.
+   * @throws InputError for a bad address or size, or when any page is taken
+   * @throws KernelError ENOMEM beyond about a thousand mappings, those of vmalloc included
    */
   map(address: Kaddr, sizeBytes: number, perms: Perms, name: string): Region;
   /** Takes a mapped region away. A text region is remembered as freed: running it names it. */
@@ -105,8 +107,9 @@ export interface GuestMemory {
    */
   allocText(sizeBytes: number, name: string, options?: { readonly align?: number }): Kaddr;
   /**
-   * Frees what allocText or allocKernelText gave: fills it with int3, unmaps it and remembers its name,
-   * so that running it is a `freed-image` fault. The addresses come back into use as late as possible.
+   * Frees what allocText or allocKernelText gave: fills it with int3 and remembers its name, so that
+   * running it is a `freed-image` fault. The addresses come back into use late, the oldest first.
+   * Simplified: a guest that reads freed text reads int3 (see pages.ts for why it stays mapped).
    */
   freeText(address: Kaddr): void;
   /** Writable pages in the modules area: `.data` and `.bss` of a module, within 2 GiB of its text. */
@@ -225,7 +228,10 @@ export interface BeginOptions {
 }
 
 export interface RunOptions {
-  /** Execute at most this many instructions, exactly. Default: no more than what is left of the step limit. */
+  /**
+   * Execute at most this many instructions, exactly. Default: no more than what is left of the step
+   * limit. Each iteration of a repeated string instruction counts.
+   */
   readonly steps?: number;
   /** Stop before the instruction at this address, unless it is the one the run starts with. */
   readonly stopAt?: Kaddr;
@@ -241,7 +247,7 @@ export interface CallResult {
 }
 
 export interface RunResult {
-  /** `returned`: the call is over. `steps`, `stop`: it can go on. `fault`: it is over, see `fault`. */
+  /** `returned`: the call is over, its result in rax. `steps`, `stop`: it can go on. `fault`: it is over. */
   readonly reason: 'returned' | 'steps' | 'stop' | 'fault';
   /** Instructions executed by this run. */
   readonly instructions: number;

@@ -9,7 +9,7 @@ import type { Perms, RegisterName } from './api.ts';
 
 export const PAGE_SIZE: number = 4096;
 
-/** What a run that got to address 0 met. */
+/** What a run that got to address 0 met: there is never any text. */
 export const NULL_FETCH: MemoryStop = {
   access: 'fetch',
   cause: 'unmapped',

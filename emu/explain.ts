@@ -160,9 +160,10 @@ function fetchCause(cause: 'unmapped' | 'protected', address: Kaddr, memory: Mem
     const what = `jumped to ${hex64(address)}: not a canonical address`;
     return { kind: 'general-protection', what, vector: Vector.GP, address };
   }
-  if (cause === 'protected') {
-    const name = memory.regionAt(address)?.name ?? 'data';
-    return { kind: 'fetch-data', what: `ran ${name}, which is not executable`, address };
+  const region = memory.regionAt(address);
+  // An engine that stops at address 0 does not know what is there.
+  if (cause === 'protected' || (region !== undefined && region.perms !== 'rx')) {
+    return { kind: 'fetch-data', what: `ran ${region?.name ?? 'data'}, which is not executable`, address };
   }
   const guarded = memory.guardedBy(address);
   if (guarded !== undefined) {

@@ -69,7 +69,7 @@ const NOWHERE = 0x8000_0000_0000_0000n;
 
 /**
  * Unicorn insists on an address to end at. Any but 0 makes each start 0.1 us slower; with 0, a call of a
- * null pointer looks like hlt, which run() tells apart. Nothing is ever mapped there.
+ * null pointer looks like hlt, which run() tells apart. No text is ever mapped there.
  */
 const UNTIL = 0;
 

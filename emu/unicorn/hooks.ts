@@ -164,7 +164,7 @@ function javascriptHooks(library: UnicornLibrary): Hooks {
   };
   javascript = {
     code: register(
-      'void TramplabCode(uintptr_t uc, uint64_t address, uint32_t size, uintptr_t block)',
+      'void (uintptr_t uc, uint64_t address, uint32_t size, uintptr_t block)',
       (uc: Pointer, address: number | bigint, _size: number, block: Pointer) => {
         const words = view(block);
         const rip = BigInt.asUintN(64, BigInt(address));
@@ -176,7 +176,7 @@ function javascriptHooks(library: UnicornLibrary): Hooks {
       },
     ),
     memory: register(
-      'bool TramplabMemory(uintptr_t uc, int type, uint64_t address, int size, int64_t value, uintptr_t block)',
+      'bool (uintptr_t uc, int type, uint64_t address, int size, int64_t value, uintptr_t block)',
       (
         _uc: Pointer,
         type: number,
@@ -193,24 +193,24 @@ function javascriptHooks(library: UnicornLibrary): Hooks {
       },
     ),
     interrupt: register(
-      'void TramplabInterrupt(uintptr_t uc, uint32_t vector, uintptr_t block)',
+      'void (uintptr_t uc, uint32_t vector, uintptr_t block)',
       (uc: Pointer, vector: number, block: Pointer) => {
         view(block).setUint32(Offset.vector, vector, true);
         stop(uc, block, StopCode.exception);
       },
     ),
-    syscall: register('void TramplabSyscall(uintptr_t uc, uintptr_t block)', (uc: Pointer, block: Pointer) =>
+    syscall: register('void (uintptr_t uc, uintptr_t block)', (uc: Pointer, block: Pointer) =>
       stop(uc, block, StopCode.syscall),
     ),
     portIn: register(
-      'uint32_t TramplabIn(uintptr_t uc, uint32_t port, int size, uintptr_t block)',
+      'uint32_t (uintptr_t uc, uint32_t port, int size, uintptr_t block)',
       (uc: Pointer, _port: number, _size: number, block: Pointer) => {
         stop(uc, block, StopCode.portIo);
         return 0;
       },
     ),
     portOut: register(
-      'void TramplabOut(uintptr_t uc, uint32_t port, int size, uint32_t value, uintptr_t block)',
+      'void (uintptr_t uc, uint32_t port, int size, uint32_t value, uintptr_t block)',
       (uc: Pointer, _port: number, _size: number, _value: number, block: Pointer) =>
         stop(uc, block, StopCode.portIo),
     ),

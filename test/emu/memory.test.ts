@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Machine, Vcpu } from '../../emu/index.ts';
+import { PERCPU_UNIT } from '../../emu/layout.ts';
 import { addrAdd, addrDistance, InputError, type Kaddr, KernelError, kaddr } from '../../lib/index.ts';
 import * as x86 from './code.ts';
 import { machine, place, random } from './machines.ts';
@@ -33,7 +34,6 @@ describe('map', () => {
     ['not a number', 0x40_5000n, Number.NaN, /multiple of 4096/],
     ['not canonical', 0x8000_0000_0000n, 4096, /canonical/],
     ['across the hole', 0x7fff_ffff_f000n, 8192, /canonical/],
-    ['at null', 0n, 4096, /null pointers/],
     ['in the last page', 0xffff_ffff_ffff_f000n, 4096, /canonical/],
     ['past the end', 0xffff_ffff_ffff_e000n, 0x4000, /canonical/],
     ['in the modules area', 0xffff_ffff_b000_0000n, 4096, /own allocators/],
@@ -45,6 +45,17 @@ describe('map', () => {
     const { memory } = await machine();
     expect(() => memory.map(kaddr(address), size, 'rw', 'bad')).toThrow(message);
     expect(() => memory.map(kaddr(address), size, 'rw', 'bad')).toThrow(InputError);
+  });
+
+  test('page 0 takes data but no text', async () => {
+    const on = await machine();
+    expect(() => on.memory.map(kaddr(0n), 4096, 'rx', 'zero')).toThrow(/null pointer/);
+    on.memory.map(kaddr(0n), 4096, 'rw', 'zero');
+    on.memory.writeU8(kaddr(0n), x86.ret);
+    const jump = place(on, x86.code(x86.jmpRdi));
+    for (const address of [0n, 1n]) {
+      expect(on.cpus[0]?.call(jump, [address]).fault).toMatchObject({ kind: 'fetch-data', rip: address });
+    }
   });
 
   test('refuses what overlaps, from every side', async () => {
@@ -326,7 +337,7 @@ describe('per-CPU memory', () => {
     for (let cpu = 0; cpu < 4; cpu++) expect(memory.readU64(percpu.address(again, cpu))).toBe(0n);
     expect(() => percpu.alloc(0, 8)).toThrow(InputError);
     expect(() => percpu.alloc(8, 3)).toThrow(InputError);
-    expect(() => percpu.alloc(1 << 20, 8)).toThrow(KernelError);
+    expect(() => percpu.alloc(PERCPU_UNIT, 8)).toThrow(KernelError);
   });
 
   test('setCurrent changes what the guest loads', async () => {

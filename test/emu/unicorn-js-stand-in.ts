@@ -21,16 +21,16 @@ const CTL_TB_REMOVE_CACHE = 0x4800_0009;
 
 type Callback = (...args: unknown[]) => unknown;
 
-/** Prototypes by kind of hook; koffi wants each declared once. */
+/** Prototypes by kind of hook. */
 const prototypes = {
-  code: koffi.proto('void StandInCode(uintptr_t uc, int64_t address, uint32_t size, uintptr_t data)'),
-  interrupt: koffi.proto('void StandInInterrupt(uintptr_t uc, uint32_t vector, uintptr_t data)'),
-  insn: koffi.proto('void StandInInsn(uintptr_t uc, uintptr_t data)'),
+  code: koffi.proto('void (uintptr_t uc, int64_t address, uint32_t size, uintptr_t data)'),
+  interrupt: koffi.proto('void (uintptr_t uc, uint32_t vector, uintptr_t data)'),
+  insn: koffi.proto('void (uintptr_t uc, uintptr_t data)'),
   event: koffi.proto(
-    'bool StandInEvent(uintptr_t uc, int type, int64_t address, int size, int64_t value, uintptr_t data)',
+    'bool (uintptr_t uc, int type, int64_t address, int size, int64_t value, uintptr_t data)',
   ),
   access: koffi.proto(
-    'void StandInAccess(uintptr_t uc, int type, int64_t address, int size, int64_t value, uintptr_t data)',
+    'void (uintptr_t uc, int type, int64_t address, int size, int64_t value, uintptr_t data)',
   ),
 };
 
