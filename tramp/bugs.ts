@@ -10,7 +10,6 @@ export const KERNEL_BUGS = {
   L8: 'RCU-tasks does not wait for exiting tasks',
   L12: 'sleepable programs run with migration enabled',
   L13: 'no recursion counter: a program that is entered again runs again',
-  L16: 'exit does not run when enter returned 0, so the counter stays up',
   T1: 'fmod_ret programs are not counted against the limit and overflow their array',
   T13: 'a freplace program stays recorded when its poke fails',
   'torn-write': 'text is poked without int3, first byte first',
@@ -18,6 +17,9 @@ export const KERNEL_BUGS = {
   'no-tasks-after-release': 'an image is freed without waiting for tasks in its epilogue',
   'no-trace-wait': 'an fentry-only image does not wait for sleepable programs',
   'no-tasks-after-trace': 'an fentry-only image does not wait for the code around its programs',
+  'swap-trace-tasks':
+    'an fentry-only image waits for the code around its programs first, for sleepable programs then',
+  'swap-tasks-kill': 'percpu_ref is killed first, then the tasks that have not entered yet are waited for',
   'no-retire-jump': 'ip_after_call is not patched, so late calls still run fexit programs',
   'early-put': 'the old image is retired before the call at the entry leaves it',
 } as const;

@@ -59,15 +59,22 @@ export class ModmemCharge {
   }
 }
 
-/** What a retired image waits for next. */
-export type ImageState =
-  | 'live'
-  | 'rcu-tasks-trace'
-  | 'rcu-tasks'
-  | 'percpu-ref'
-  | 'rcu-tasks-epilogue'
-  | 'work'
-  | 'freed';
+/** A wait on the way to being freed. */
+type Wait = 'rcu-tasks-trace' | 'rcu-tasks' | 'percpu-ref' | 'rcu-tasks-epilogue';
+
+/** What a retired image waits for now. */
+export type ImageState = 'live' | Wait | 'work' | 'freed';
+
+/** The states as a trace tells them. */
+const STATE_NEWS: Readonly<Record<ImageState, string>> = {
+  live: 'is live',
+  'rcu-tasks-trace': 'waits for rcu-tasks-trace: sleepable programs',
+  'rcu-tasks': 'waits for rcu-tasks: tasks in its code',
+  'percpu-ref': 'waits for percpu_ref: calls between enter and exit',
+  'rcu-tasks-epilogue': 'waits for rcu-tasks: tasks behind its exit',
+  work: 'waits for the workqueue',
+  freed: 'is freed',
+};
 
 /** One image. Kernel: struct bpf_tramp_image */
 export class TrampImage {
@@ -77,17 +84,18 @@ export class TrampImage {
   readonly image: Kaddr;
   readonly ksym: Ksym;
   readonly pcref: PercpuRef;
-  state: ImageState = 'live';
   ipAfterCall: Kaddr | undefined;
   ipEpilogue: Kaddr | undefined;
   /** Bytes of code; 0 until it is written. */
   length = 0;
 
   readonly #kernel: Kernel;
+  #state: ImageState = 'live';
   #request: TrampolineRequest | undefined;
   #code: Code | undefined;
   /** Programs that this image keeps loaded; only with the `held` lifetime. */
   #held: readonly BpfProg[] = [];
+  #released: () => void = () => undefined;
 
   /** @param image room for the code, not written yet */
   constructor(kernel: Kernel, name: string, address: Kaddr, image: Kaddr) {
@@ -96,10 +104,26 @@ export class TrampImage {
     this.address = address;
     this.image = image;
     this.pcref = new PercpuRef(kernel.machine, kernel.grace, addrAdd(this.address, Field.pcref), () =>
-      this.released(),
+      this.#released(),
     );
     this.ksym = { name, start: this.image, sizeBytes: IMAGE_BYTES, kind: 'bpf', code: () => this.code() };
     memory.writeU64(addrAdd(this.address, Field.image), this.image);
+  }
+
+  /** What it waits for, once it is retired. */
+  get state(): ImageState {
+    return this.#state;
+  }
+
+  set state(state: ImageState) {
+    this.#state = state;
+    this.#kernel.trace(`${this.title} ${STATE_NEWS[state]}`);
+  }
+
+  /** Its symbol, and the function it traces once that is known. */
+  get title(): string {
+    const { name } = this.#request ?? {};
+    return name === undefined ? this.ksym.name : `${this.ksym.name} (${name})`;
   }
 
   /**
@@ -154,14 +178,10 @@ export class TrampImage {
     this.#held = [];
   }
 
-  /** Callback, when percpu_ref_kill is through and the last call has left. Kernel: __bpf_tramp_image_release */
-  released(): void {
-    if (this.#kernel.bugs.has('no-tasks-after-release')) {
-      scheduleFree(this.#kernel, this);
-      return;
-    }
-    this.state = 'rcu-tasks-epilogue';
-    this.#kernel.grace.callRcuTasks(() => scheduleFree(this.#kernel, this));
+  /** Kills the percpu_ref. @param released called when the last call has left. Kernel: percpu_ref_kill, __bpf_tramp_image_release */
+  kill(released: () => void): void {
+    this.#released = released;
+    this.pcref.kill();
   }
 }
 
@@ -214,44 +234,52 @@ export function imageFree(kernel: Kernel, im: TrampImage): void {
  * Kernel: bpf_tramp_image_put
  */
 export function imagePut(kernel: Kernel, im: TrampImage): void {
-  const { bugs, grace } = kernel;
   kernel.retired.add(im);
-  if (im.ipAfterCall === undefined || im.ipEpilogue === undefined || bugs.has('L3')) {
-    putEntryImage(kernel, im);
+  if (im.ipAfterCall === undefined || im.ipEpilogue === undefined || kernel.bugs.has('L3')) {
+    waitFor(kernel, im, entryWaits(kernel));
     return;
   }
   // Calls that are inside the original must not come back to programs that may be gone by then.
-  if (!bugs.has('no-retire-jump')) retire(kernel, im, im.ipAfterCall, im.ipEpilogue);
-  const kill = (): void => {
-    im.state = 'percpu-ref';
-    im.pcref.kill();
-  };
-  if (!kernel.preemption || bugs.has('no-tasks-before-kill')) {
-    kill();
-    return;
-  }
-  // A task preempted before __bpf_tramp_enter holds no reference yet.
-  im.state = 'rcu-tasks';
-  grace.callRcuTasks(kill);
+  if (!kernel.bugs.has('no-retire-jump')) retire(kernel, im, im.ipAfterCall, im.ipEpilogue);
+  waitFor(kernel, im, callingWaits(kernel));
 }
 
-/** Nobody stays for long: sleepable programs, then the code around all programs. */
-function putEntryImage(kernel: Kernel, im: TrampImage): void {
-  const { bugs, grace } = kernel;
-  const waitForCode = (): void => {
-    if (bugs.has('no-tasks-after-trace')) {
-      scheduleFree(kernel, im);
+/** An image that does not call the original: nobody stays in it for long. */
+function entryWaits({ bugs }: Kernel): Wait[] {
+  const waits: Wait[] = [];
+  if (!bugs.has('no-trace-wait')) waits.push('rcu-tasks-trace');
+  if (!bugs.has('no-tasks-after-trace')) waits.push('rcu-tasks');
+  return bugs.has('swap-trace-tasks') ? waits.reverse() : waits;
+}
+
+/** An image that calls the original: calls hold the percpu_ref, from a little after their start to a little before their end. */
+function callingWaits({ bugs, preemption }: Kernel): Wait[] {
+  // A task preempted before __bpf_tramp_enter holds no reference yet.
+  const before: Wait[] = preemption && !bugs.has('no-tasks-before-kill') ? ['rcu-tasks'] : [];
+  const after: Wait[] = bugs.has('no-tasks-after-release') ? [] : ['rcu-tasks-epilogue'];
+  if (bugs.has('swap-tasks-kill')) return ['percpu-ref', ...before, ...after];
+  return [...before, 'percpu-ref', ...after];
+}
+
+/** Waits for one after the other, then frees the image. Kernel: the callbacks named __bpf_tramp_image_ */
+function waitFor(kernel: Kernel, im: TrampImage, [next, ...rest]: readonly Wait[]): void {
+  const { grace } = kernel;
+  im.state = next ?? 'work';
+  const then = (): void => waitFor(kernel, im, rest);
+  switch (next) {
+    case 'rcu-tasks-trace':
+      grace.callRcuTasksTrace(then);
       return;
-    }
-    im.state = 'rcu-tasks';
-    grace.callRcuTasks(() => scheduleFree(kernel, im));
-  };
-  if (bugs.has('no-trace-wait')) {
-    waitForCode();
-    return;
+    case 'rcu-tasks':
+    case 'rcu-tasks-epilogue':
+      grace.callRcuTasks(then);
+      return;
+    case 'percpu-ref':
+      im.kill(then);
+      return;
+    case undefined:
+      grace.scheduleWork(() => imageFree(kernel, im));
   }
-  im.state = 'rcu-tasks-trace';
-  grace.callRcuTasksTrace(waitForCode);
 }
 
 function retire(kernel: Kernel, im: TrampImage, ipAfterCall: Kaddr, ipEpilogue: Kaddr): void {
@@ -261,10 +289,4 @@ function retire(kernel: Kernel, im: TrampImage, ipAfterCall: Kaddr, ipEpilogue: 
     if (!(error instanceof KernelError)) throw error;
     kernel.warnOn(true, `bpf_tramp_image_put: ${im.ksym.name}: ${error.message}`);
   }
-}
-
-/** Kernel: __bpf_tramp_image_put_rcu */
-function scheduleFree(kernel: Kernel, im: TrampImage): void {
-  im.state = 'work';
-  kernel.grace.scheduleWork(() => imageFree(kernel, im));
 }

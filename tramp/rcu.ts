@@ -4,6 +4,7 @@
  *
  *   flavour           a task holds it up            until
  *   rcu               inside rcu_read_lock          it has left it
+ *     not preemptible running in the kernel         as rcu-tasks
  *   rcu-tasks         running or preempted in the   it switched voluntarily, went to sleep,
  *                     kernel                        back to user mode, or is gone
  *   rcu-tasks-trace   inside rcu_read_lock_trace    it has left it
@@ -61,6 +62,12 @@ const RULES: Readonly<Record<RcuFlavourName, Rules>> = {
 
 type Callback = () => void;
 
+/**
+ * Without CONFIG_PREEMPTION rcu_read_lock is nothing: a task is a reader wherever it cannot be preempted,
+ * and that is all kernel code. Simplified: one that was woken and waits for a CPU counts too.
+ */
+const NOT_PREEMPTIBLE: typeof RULES = { ...RULES, rcu: RULES['rcu-tasks'] };
+
 /** One flavour of RCU. */
 export class RcuFlavour {
   readonly name: RcuFlavourName;
@@ -69,9 +76,10 @@ export class RcuFlavour {
   #current: { readonly holdouts: Map<number, RcuTask>; readonly callbacks: readonly Callback[] } | undefined;
   readonly #ready: Callback[] = [];
 
-  constructor(name: RcuFlavourName) {
+  /** @param preemption CONFIG_PREEMPTION */
+  constructor(name: RcuFlavourName, preemption: boolean = true) {
     this.name = name;
-    this.#rules = RULES[name];
+    this.#rules = (preemption ? RULES : NOT_PREEMPTIBLE)[name];
   }
 
   /** Runs `callback` after a grace period that starts from now on. Kernel: call_rcu, call_rcu_tasks, call_rcu_tasks_trace */
@@ -126,17 +134,21 @@ export class RcuFlavour {
 
 /** All flavours, and the workqueue that their callbacks defer to. */
 export class GracePeriods {
-  readonly flavours: Readonly<Record<RcuFlavourName, RcuFlavour>> = {
-    rcu: new RcuFlavour('rcu'),
-    'rcu-tasks': new RcuFlavour('rcu-tasks'),
-    'rcu-tasks-trace': new RcuFlavour('rcu-tasks-trace'),
-  };
+  readonly flavours: Readonly<Record<RcuFlavourName, RcuFlavour>>;
   readonly #work: Callback[] = [];
   readonly #tasks: () => readonly RcuTask[];
 
-  /** @param tasks every task there is, exiting ones included */
-  constructor(tasks: () => readonly RcuTask[]) {
+  /**
+   * @param tasks every task there is, exiting ones included
+   * @param preemption CONFIG_PREEMPTION
+   */
+  constructor(tasks: () => readonly RcuTask[], preemption: boolean = true) {
     this.#tasks = tasks;
+    this.flavours = {
+      rcu: new RcuFlavour('rcu', preemption),
+      'rcu-tasks': new RcuFlavour('rcu-tasks', preemption),
+      'rcu-tasks-trace': new RcuFlavour('rcu-tasks-trace', preemption),
+    };
   }
 
   callRcu(callback: Callback): void {

@@ -20,6 +20,9 @@ export type RunOutcome =
 export class Scheduler {
   readonly #kernel: Kernel;
   readonly #tasks: Task[] = [];
+  readonly #asleep: Task[] = [];
+  /** By CPU: tasks that could run and do not. */
+  readonly #queues: readonly Task[][];
   readonly #running: (Task | undefined)[];
   readonly #idle: readonly Kaddr[];
   #nextId = 1;
@@ -27,6 +30,7 @@ export class Scheduler {
   constructor(kernel: Kernel) {
     const { cpus } = kernel.machine;
     this.#kernel = kernel;
+    this.#queues = cpus.map(() => []);
     this.#running = cpus.map(() => undefined);
     this.#idle = cpus.map(({ id }) => kernel.machine.current(id));
     kernel.scheduler = this;
@@ -37,10 +41,16 @@ export class Scheduler {
     return this.#tasks;
   }
 
+  /** Tasks that wait to be woken. */
+  get asleep(): readonly Task[] {
+    return this.#asleep;
+  }
+
   /** Makes a runnable task on a CPU's queue, in user mode. */
   spawn(name: string, cpu: number, next: () => TaskCall | undefined): Task {
     const task = new Task(this.#kernel, this.#nextId++, name, cpu, next);
     this.#tasks.push(task);
+    this.#queue(cpu).push(task);
     return task;
   }
 
@@ -49,8 +59,8 @@ export class Scheduler {
   }
 
   /** Tasks that could be put on a CPU now. */
-  runnable(cpu: number): Task[] {
-    return this.#tasks.filter((task) => task.cpu === cpu && task.onRq && !task.onCpu);
+  runnable(cpu: number): readonly Task[] {
+    return this.#queue(cpu);
   }
 
   /** Puts a runnable task on its idle CPU. */
@@ -58,6 +68,7 @@ export class Scheduler {
     const cpu = this.#cpu(task.cpu);
     if (this.#running[task.cpu] !== undefined) throw new Bug(`CPU ${task.cpu} is busy`);
     if (!task.onRq || task.onCpu) throw new Bug(`${task.name} cannot be dispatched`);
+    remove(this.#queue(task.cpu), task);
     this.#running[task.cpu] = task;
     task.onCpu = true;
     this.#kernel.machine.setCurrent(task.cpu, task.struct);
@@ -74,11 +85,10 @@ export class Scheduler {
       const call = task.nextCall();
       if (call === undefined) {
         this.#leave(task);
-        task.gone = true;
-        this.#tasks.splice(this.#tasks.indexOf(task), 1);
-        task.free();
+        this.#gone(task);
         return { what: 'gone', task };
       }
+      if (call.exiting === true) task.exiting = true;
       cpu.begin(call.fn, call.args, { stackTop: task.stackTop, steps: Number.MAX_SAFE_INTEGER });
       task.inKernel = true;
     }
@@ -109,17 +119,25 @@ export class Scheduler {
     const task = this.#running[cpuId];
     if (task === undefined || !this.preemptible(cpuId)) throw new Bug(`CPU ${cpuId} has no task to preempt`);
     this.#leave(task);
+    this.#queue(cpuId).push(task);
     return task;
   }
 
   wake(task: Task): void {
+    if (!task.asleep) throw new Bug(`${task.name} is awake`);
     task.asleep = false;
+    remove(this.#asleep, task);
+    this.#queue(task.cpu).push(task);
   }
 
-  /** Moves a runnable task to another CPU's queue; false when it has migration disabled. */
+  /** Moves a task that is off the CPU to another one's queue; false when it has migration disabled. */
   migrate(task: Task, cpuId: number): boolean {
     if (task.onCpu) throw new Bug(`${task.name} is on a CPU`);
     if (task.migrationDisabled > 0) return false;
+    if (!task.asleep) {
+      remove(this.#queue(task.cpu), task);
+      this.#queue(cpuId).push(task);
+    }
     task.cpu = cpuId;
     return true;
   }
@@ -132,6 +150,7 @@ export class Scheduler {
     task.voluntarySwitches++;
     task.asleep = true;
     this.#leave(task);
+    this.#asleep.push(task);
   }
 
   #leave(task: Task): void {
@@ -143,9 +162,25 @@ export class Scheduler {
     this.#kernel.machine.setCurrent(task.cpu, this.#idle[task.cpu] as Kaddr);
   }
 
+  #gone(task: Task): void {
+    task.gone = true;
+    remove(this.#tasks, task);
+    task.free();
+  }
+
+  #queue(cpu: number): Task[] {
+    const queue = this.#queues[cpu];
+    if (queue === undefined) throw new Bug(`no CPU ${cpu}`);
+    return queue;
+  }
+
   #cpu(id: number): Vcpu {
     const cpu = this.#kernel.machine.cpus[id];
     if (cpu === undefined) throw new Bug(`no CPU ${id}`);
     return cpu;
   }
+}
+
+function remove(tasks: Task[], task: Task): void {
+  tasks.splice(tasks.indexOf(task), 1);
 }

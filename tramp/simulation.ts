@@ -7,23 +7,28 @@
 import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 import type { Fault } from '../emu/index.ts';
-import { kaddr } from '../lib/index.ts';
+import { hex64, kaddr } from '../lib/index.ts';
 import type { Kernel } from './kernel.ts';
-import { RCU_FLAVOURS } from './rcu.ts';
-import { Scheduler } from './sched.ts';
+import { RCU_FLAVOURS, type RcuFlavour } from './rcu.ts';
+import { type RunOutcome, Scheduler } from './sched.ts';
 import type { Task, TaskCall } from './task.ts';
 
 export interface SimulationOptions {
   readonly seed: number;
   /** Longest run of instructions on one CPU without anything else happening; default 24. */
   readonly slice?: number;
-  /** Events kept for a report; default 400. */
+  /**
+   * Events kept for a report; default 400. With 0 nothing is written down, which is several times faster:
+   * the same seed run again with a history shows the same events.
+   */
   readonly keep?: number;
 }
 
 /** Something that happened. */
 export interface ScheduleEvent {
   readonly number: number;
+  /** A CPU with its task, a flavour of RCU, `host`, or empty for what follows from the event before. */
+  readonly who: string;
   readonly text: string;
 }
 
@@ -33,7 +38,16 @@ export interface SimulationFault {
   readonly fault: Fault;
 }
 
-type Action = () => string | undefined;
+/** Something that can happen again and again. */
+interface Source {
+  /** How likely it is now, beside the others; 0 when it cannot happen. */
+  readonly weight: () => number;
+  /** @param at 1 to weight, the number that was drawn */
+  readonly happen: (at: number) => void;
+}
+
+/** How likely things are, beside each other. */
+const Weight = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 3, callback: 6, host: 4 } as const;
 
 export class Simulation {
   readonly kernel: Kernel;
@@ -41,6 +55,8 @@ export class Simulation {
   readonly #rng: ReturnType<typeof xoroshiro128plus>;
   readonly #slice: number;
   readonly #keep: number;
+  readonly #sources: readonly Source[];
+  readonly #weights: number[];
   readonly #events: ScheduleEvent[] = [];
   readonly #host: { readonly name: string; readonly run: () => void }[] = [];
   #count = 0;
@@ -52,7 +68,17 @@ export class Simulation {
     this.#rng = xoroshiro128plus(options.seed);
     this.#slice = options.slice ?? 24;
     this.#keep = options.keep ?? 400;
+    this.#sources = [
+      ...kernel.machine.cpus.map(({ id }) => this.#cpu(id)),
+      this.#wakeups(),
+      ...RCU_FLAVOURS.flatMap((name) => this.#flavour(kernel.grace.flavours[name])),
+      this.#work(),
+      this.#releases(),
+      this.#operations(),
+    ];
+    this.#weights = this.#sources.map(() => 0);
     kernel.sync = () => this.#between();
+    if (this.#keep > 0) kernel.trace = (what) => this.#note('', () => what);
   }
 
   /** What went wrong first; nothing happens after it. */
@@ -63,6 +89,11 @@ export class Simulation {
   /** How many events there were. */
   get events(): number {
     return this.#count;
+  }
+
+  /** Operations of the host that have not begun. */
+  get waiting(): number {
+    return this.#host.length;
   }
 
   /** A whole number in low..high, from the simulation's own sequence. */
@@ -82,17 +113,15 @@ export class Simulation {
   /** One event. False when there is nothing left that could happen. */
   step(): boolean {
     if (this.#fault !== undefined) return false;
-    const actions = this.#possible();
-    if (actions.length === 0) return false;
-    const total = actions.reduce((sum, [weight]) => sum + weight, 0);
+    let total = 0;
+    for (const [i, source] of this.#sources.entries()) total += this.#weights[i] = source.weight();
+    if (total === 0) return false;
     let at = this.pick(1, total);
-    for (const [weight, action] of actions) {
-      at -= weight;
-      if (at > 0) continue;
-      this.#note(action());
-      return true;
-    }
-    return false;
+    let drawn = 0;
+    while (at > (this.#weights[drawn] as number)) at -= this.#weights[drawn++] as number;
+    this.#count++;
+    this.#sources[drawn]?.happen(at);
+    return true;
   }
 
   /** At most `events` events. */
@@ -106,122 +135,164 @@ export class Simulation {
     return false;
   }
 
-  /** The last events, a line each, for people. */
+  /** The last events, a line each, for people: number, who, what. */
   history(last: number = this.#keep): string {
     const lines = this.#events
       .slice(-last)
-      .map(({ number, text }) => `${String(number).padStart(6)}  ${text}`);
-    if (this.#fault !== undefined) lines.push(`        ${this.#fault.task}: ${this.#fault.fault.detail}`);
+      .map(({ number, who, text }) => `${String(number).padStart(6)}  ${who.padEnd(16)} ${text}`);
+    if (this.#fault !== undefined)
+      lines.push(`        FAULT of ${this.#fault.task}: ${this.#fault.fault.detail}`);
     return lines.join('\n');
   }
 
-  /** What could happen now, with weights. */
-  #possible(): [number, Action][] {
-    const { kernel, sched } = this;
-    const actions: [number, Action][] = [...this.#cpuActions()];
-    const asleep = sched.tasks.filter((task) => task.asleep);
-    if (asleep.length > 0) {
-      actions.push([
-        6,
-        () => {
-          const task = this.#one(asleep);
-          sched.wake(task);
-          return `${task.name} is woken`;
-        },
-      ]);
-    }
-    for (const name of RCU_FLAVOURS) {
-      const flavour = kernel.grace.flavours[name];
-      if (flavour.pending === 0) continue;
-      actions.push([3, () => void kernel.grace.tick(name)]);
-      if (flavour.ready > 0) {
-        actions.push([
-          6,
-          () => {
-            flavour.run();
-            return `${name}: a callback runs`;
-          },
-        ]);
-      }
-    }
-    if (kernel.grace.pendingWork > 0) {
-      actions.push([
-        6,
-        () => {
-          kernel.grace.runWork();
-          return 'a work item runs';
-        },
-      ]);
-    }
-    if ([...kernel.retired].some((im) => im.pcref.wantsRelease)) {
-      actions.push([
-        6,
-        () => {
-          for (const im of kernel.retired) im.pcref.poll();
-          return 'percpu_ref: the last reference is gone';
-        },
-      ]);
-    }
-    const next = this.#host[0];
-    if (next !== undefined) {
-      actions.push([
-        4,
-        () => {
-          this.#host.shift();
-          this.#note(`host: ${next.name}`);
-          next.run();
-          return undefined;
-        },
-      ]);
-    }
-    return actions;
+  // -- what can happen -----------------------------------------------------------------------------
+
+  /** A CPU runs its task, or takes it off, or takes one on; a task that waits for it goes elsewhere. */
+  #cpu(id: number): Source {
+    const { sched } = this;
+    const migrate = this.kernel.machine.cpus.length > 1 ? Weight.migrate : 0;
+    const preempt = (): number => (sched.preemptible(id) ? Weight.preempt : 0);
+    return {
+      weight: () => {
+        const waiting = sched.runnable(id).length > 0;
+        if (!waiting && sched.running(id) === undefined) return 0;
+        return Weight.run + preempt() + (waiting ? migrate : 0);
+      },
+      happen: (at) => {
+        const waiting = sched.runnable(id);
+        if (at > Weight.run + preempt()) this.#migrate(this.#one(waiting));
+        else if (at > Weight.run) this.#preempt(id);
+        else if (sched.running(id) !== undefined) this.#runCpu(id);
+        else this.#dispatch(this.#one(waiting));
+      },
+    };
   }
 
-  #cpuActions(): [number, Action][] {
-    const { kernel, sched } = this;
-    const actions: [number, Action][] = [];
-    for (const { id } of kernel.machine.cpus) {
-      const queue = sched.runnable(id);
-      if (sched.running(id) !== undefined) {
-        actions.push([20, () => this.#runCpu(id)]);
-        if (sched.preemptible(id)) {
-          actions.push([3, () => `cpu${id}: ${sched.preempt(id).name} is preempted`]);
-        }
-      } else if (queue.length > 0) {
-        actions.push([20, () => this.#dispatch(this.#one(queue))]);
-      }
-      if (queue.length > 0 && kernel.machine.cpus.length > 1) {
-        actions.push([1, () => this.#migrate(this.#one(queue))]);
-      }
-    }
-    return actions;
+  #wakeups(): Source {
+    const { sched } = this;
+    return {
+      weight: () => (sched.asleep.length > 0 ? Weight.wake : 0),
+      happen: () => {
+        const task = this.#one(sched.asleep);
+        sched.wake(task);
+        this.#note(task.name, () => `is woken, to go on on cpu${task.cpu}`);
+      },
+    };
   }
 
-  #dispatch(task: Task): string {
+  /** A flavour looks at the tasks; a callback whose grace period is over runs. */
+  #flavour(flavour: RcuFlavour): Source[] {
+    return [
+      {
+        weight: () => (flavour.pending > flavour.ready ? Weight.tick : 0),
+        happen: () => this.#tick(flavour),
+      },
+      {
+        weight: () => (flavour.ready > 0 ? Weight.callback : 0),
+        happen: () => {
+          this.#note(flavour.name, () => 'a callback runs');
+          flavour.run();
+        },
+      },
+    ];
+  }
+
+  #work(): Source {
+    const { grace } = this.kernel;
+    return {
+      weight: () => (grace.pendingWork > 0 ? Weight.callback : 0),
+      happen: () => {
+        this.#note('workqueue', () => 'a work item runs');
+        grace.runWork();
+      },
+    };
+  }
+
+  /** The last put of a percpu_ref has happened in guest code; what the kernel does there and then is done here. */
+  #releases(): Source {
+    const { retired } = this.kernel;
+    const wanted = (): boolean => {
+      for (const im of retired) if (im.pcref.wantsRelease) return true;
+      return false;
+    };
+    return {
+      weight: () => (wanted() ? Weight.callback : 0),
+      happen: () => {
+        this.#note('percpu_ref', () => 'the last reference is gone');
+        for (const im of retired) im.pcref.poll();
+      },
+    };
+  }
+
+  #operations(): Source {
+    return {
+      weight: () => (this.#host.length > 0 ? Weight.host : 0),
+      happen: () => {
+        const next = this.#host.shift();
+        if (next === undefined) return;
+        this.#note('host', () => next.name);
+        next.run();
+      },
+    };
+  }
+
+  // -- its happening -------------------------------------------------------------------------------
+
+  #dispatch(task: Task): void {
     this.sched.dispatch(task);
-    return `cpu${task.cpu}: ${task.name} goes on`;
+    this.#note(`cpu${task.cpu} ${task.name}`, () => 'is on the CPU');
   }
 
-  #migrate(task: Task): string | undefined {
+  #preempt(id: number): void {
+    const task = this.sched.running(id);
+    this.#note(
+      `cpu${id} ${task?.name}`,
+      () => `is preempted ${task?.inKernel ? `at ${this.#place(id)}` : 'in user mode'}`,
+    );
+    this.sched.preempt(id);
+  }
+
+  #migrate(task: Task): void {
     const to = this.pick(0, this.kernel.machine.cpus.length - 1);
     const from = task.cpu;
-    if (to === from || !this.sched.migrate(task, to)) return undefined;
-    return `${task.name} moves from cpu${from} to cpu${to}`;
+    if (to !== from && this.sched.migrate(task, to)) {
+      this.#note(task.name, () => `moves from cpu${from} to cpu${to}`);
+    }
   }
 
-  #runCpu(id: number): string | undefined {
+  #runCpu(id: number): void {
     const outcome = this.sched.run(id, this.pick(1, this.#slice));
-    if (outcome.what === 'idle') return undefined;
-    const { task } = outcome;
-    if (outcome.what === 'gone') return `cpu${id}: ${task.name} exits`;
-    if (outcome.what === 'fault') {
-      this.#fault = { task: task.name, fault: outcome.fault };
-      return `cpu${id}: ${task.name} faults`;
+    if (outcome.what === 'idle') return;
+    if (outcome.what === 'fault') this.#fault = { task: outcome.task.name, fault: outcome.fault };
+    this.#note(`cpu${id} ${outcome.task.name}`, () => this.#news(id, outcome));
+  }
+
+  #news(id: number, outcome: Exclude<RunOutcome, { what: 'idle' }>): string {
+    if (outcome.what === 'gone') return 'exits';
+    const ran = `runs ${outcome.instructions}`;
+    switch (outcome.what) {
+      case 'fault':
+        return `${ran}, faults`;
+      case 'returned':
+        return `${ran}, returns to user mode`;
+      case 'slept':
+        return `${ran}, sleeps`;
+      case 'ran':
+        return `${ran}, to ${this.#place(id)}`;
     }
-    const did = `cpu${id}: ${task.name} runs ${outcome.instructions}`;
-    if (outcome.what === 'returned') return `${did}, returns`;
-    if (outcome.what === 'slept') return `${did}, sleeps`;
-    return `${did}, to ${this.#place(id)}`;
+  }
+
+  #tick(flavour: RcuFlavour): void {
+    const before = flavour.holdouts;
+    const ready = flavour.ready;
+    this.kernel.grace.tick(flavour.name);
+    this.#note(flavour.name, () => {
+      const begun = before.length === 0 ? 'a grace period begins' : undefined;
+      const now = flavour.holdouts;
+      const over =
+        flavour.ready > ready ? 'it is over' : `waits for ${now.map((held) => this.#task(held)).join(', ')}`;
+      return begun === undefined ? over : `${begun}; ${over}`;
+    });
   }
 
   /** Between two steps of a text poke: the CPUs that have a task run on. */
@@ -230,20 +301,32 @@ export class Simulation {
     if (busy.length === 0) return;
     for (let left = this.pick(0, 2 * busy.length); left > 0 && this.#fault === undefined; left--) {
       const { id } = this.#one(busy);
-      this.#note(this.#runCpu(id));
+      if (this.sched.running(id) === undefined) continue;
+      this.#count++;
+      this.#runCpu(id);
     }
   }
 
-  #place(cpu: number): string {
-    const rip = kaddr(this.kernel.machine.cpus[cpu]?.regs.get('rip') ?? 0n);
-    const at = this.kernel.kallsyms.lookup(rip);
-    return at === undefined ? `0x${rip.toString(16)}` : `${at.ksym.name}+0x${at.offset.toString(16)}`;
+  // -- in words ------------------------------------------------------------------------------------
+
+  #task(id: number): string {
+    return this.sched.tasks.find((task) => task.id === id)?.name ?? `cpu${-1 - id}`;
   }
 
-  #note(text: string | undefined): void {
-    if (text === undefined) return;
-    this.#count++;
-    this.#events.push({ number: this.#count, text });
+  /** Where a CPU is: symbol, the function that an image traces, and the emitter's step. */
+  #place(cpu: number): string {
+    const { kallsyms, images, machine } = this.kernel;
+    const rip = kaddr(machine.cpus[cpu]?.regs.get('rip') ?? 0n);
+    const at = kallsyms.locate(rip);
+    if (at === undefined) return hex64(rip);
+    const image = [...images].find(({ ksym }) => ksym.name === at.symbol);
+    const place = `${image?.title ?? at.symbol}+0x${at.offset.toString(16)}`;
+    return at.step === undefined ? place : `${place} [${at.step}]`;
+  }
+
+  #note(who: string, text: () => string): void {
+    if (this.#keep === 0) return;
+    this.#events.push({ number: this.#count, who, text: text() });
     if (this.#events.length > 2 * this.#keep) this.#events.splice(0, this.#keep);
   }
 

@@ -11,6 +11,8 @@ const STACK_BYTES = 16 * 1024;
 export interface TaskCall {
   readonly fn: Kaddr;
   readonly args: readonly bigint[];
+  /** Made on the way out: the task has left the list of tasks and will make no other kind of call. Kernel: do_exit, after exit_notify */
+  readonly exiting?: boolean;
 }
 
 /**
