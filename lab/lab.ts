@@ -105,23 +105,36 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
  *
  *     const lab = await createLab({ revision: 'v5.15' });
  *     lab.load('target.o');
- *     const probe = await lab.assemble('probe', 'mov rax, [rdi]; ret');
+ *     const probe = await lab.assemble('probe', 'xor eax, eax\nret');
  *     const attached = lab.attach('fentry', 'f', probe);
  *     const { ret, seen } = lab.call('f', [1, 2n], { watch: true });
  *     attached.detach();
  *     lab.close();
  */
 export class Lab {
-  readonly machine: Machine;
-  readonly kernel: Kernel;
+  readonly #machine: Machine;
+  readonly #kernel: Kernel;
   readonly #targets: Target[] = [];
   readonly #prototypes = new Map<string, FuncModel>();
   readonly #attached = new Map<Attachment, Trampoline>();
   #targetsLoaded = 0;
+  #closed = false;
 
   constructor(machine: Machine, kernel: Kernel) {
-    this.machine = machine;
-    this.kernel = kernel;
+    this.#machine = machine;
+    this.#kernel = kernel;
+  }
+
+  /** @throws InputError once the lab is closed: the memory that stood behind it is gone */
+  get machine(): Machine {
+    this.#checkOpen();
+    return this.#machine;
+  }
+
+  /** @throws InputError once the lab is closed */
+  get kernel(): Kernel {
+    this.#checkOpen();
+    return this.#kernel;
   }
 
   // -- loading ----------------------------------------------------------------------------------
@@ -152,6 +165,7 @@ export class Lab {
    * @throws KernelError EBUSY while a function of it is traced, or for an executable, which is kernel text
    */
   unload(target: Target): void {
+    this.#checkOpen();
     const index = this.#targets.indexOf(target);
     if (index < 0) throw new InputError('unload', undefined, `${target.module.name} is not loaded`);
     target.module.unload();
@@ -229,6 +243,7 @@ export class Lab {
       function: fn,
       kind,
       detach: () => {
+        this.#checkOpen();
         if (!this.#attached.delete(attachment)) {
           throw new InputError('detach', undefined, `${code.name} is detached from ${fn} already`);
         }
@@ -341,7 +356,12 @@ export class Lab {
 
   /** Gives the machine back. */
   close(): void {
-    this.machine.close();
+    this.#closed = true;
+    this.#machine.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new InputError('lab', undefined, 'it is closed');
   }
 
   #word(fn: string, model: FuncModel | undefined, index: number, arg: CallArgument, made: Kaddr[]): bigint {
