@@ -4,7 +4,7 @@
  */
 
 import type { Fault } from '../../../emu/index.ts';
-import { Bug, type Kaddr } from '../../../lib/index.ts';
+import { Bug, type Kaddr, kaddr } from '../../../lib/index.ts';
 import {
   type Kernel,
   type KernelOptions,
@@ -85,6 +85,13 @@ export class Stage {
     return task;
   }
 
+  /** Executes the function that the task is at the first instruction of, until it returns. */
+  runOut(task: Task): void {
+    const { machine } = this.guest;
+    const rsp = kaddr(machine.cpus[task.cpu]?.regs.get('rsp') ?? 0n);
+    this.runTo(task, kaddr(machine.memory.readU64(rsp)));
+  }
+
   /** Executes the task's call until the next instruction is the one at `address`. */
   runTo(task: Task, address: Kaddr): void {
     const cpu = this.guest.machine.cpus[task.cpu];
@@ -104,13 +111,13 @@ export class Stage {
     return outcome;
   }
 
-  /** Has the task finish its call, however often it sleeps. Its fault; undefined when it returned. */
+  /** Has the task finish its call, however often it sleeps, and exit. Its fault; undefined when it had none. */
   finish(task: Task): Fault | undefined {
-    for (;;) {
+    while (!task.gone) {
       const outcome = this.run(task);
-      if (outcome.what === 'slept') continue;
-      return outcome.what === 'fault' ? outcome.fault : undefined;
+      if (outcome.what === 'fault') return outcome.fault;
     }
+    return undefined;
   }
 
   preempt(task: Task): void {
@@ -122,6 +129,7 @@ export class Stage {
     this.kernel.settle();
   }
 
+  /** A function that images call. */
   helper(name: string): Kaddr {
     const address = this.kernel.helpers[name];
     if (address === undefined) throw new Bug(`no ${name}`);
