@@ -22,7 +22,8 @@ export async function filterLines(answer: (request: Fields, id: unknown) => stri
     pending = [];
     if (!room) await once(process.stdout, 'drain');
   };
-  for await (const text of inputLines()) {
+  const lines = createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY });
+  for await (const text of lines) {
     number++;
     if (text.trim() === '') continue;
     let id: unknown = null;
@@ -39,20 +40,6 @@ export async function filterLines(answer: (request: Fields, id: unknown) => stri
   }
   await flush();
   return exit;
-}
-
-/** Lines of standard input. @throws InputError when it cannot be read, as a folder cannot */
-async function* inputLines(): AsyncGenerator<string> {
-  let failure: NodeJS.ErrnoException | undefined;
-  const lines = createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY });
-  process.stdin.once('error', (error: NodeJS.ErrnoException) => {
-    failure = error;
-    lines.close();
-  });
-  yield* lines;
-  if (failure !== undefined) {
-    throw new InputError('standard input', undefined, `cannot be read (${failure.code ?? failure.message})`);
-  }
 }
 
 function parseLine(text: string): Fields {

@@ -22,22 +22,23 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? Exit.FINE : report(unwritable(error)));
 });
 
+// Errors are said once, by report().
+const SILENT = { writeErr: () => undefined };
+
 const program = new Command('tramplab')
   .description(
     'A laboratory for Linux BPF trampolines on x86-64: emit, run, trace and inspect them without a kernel.',
   )
   .version(version)
   .showHelpAfterError(false)
-  .configureOutput({ outputError: () => undefined })
+  .configureOutput(SILENT)
   .exitOverride();
 
 const wanted = process.argv[2] ?? '';
 for (const [name, load] of Object.entries(COMMANDS)) {
   // Help, and the message about an unknown command, want them all.
   if (Object.hasOwn(COMMANDS, wanted) && wanted !== name) continue;
-  (await load())(program)
-    .exitOverride()
-    .configureOutput({ outputError: () => undefined });
+  (await load())(program).exitOverride().configureOutput(SILENT);
 }
 
 try {

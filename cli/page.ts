@@ -62,10 +62,10 @@ function seenCells(run: Seen): string[] {
 }
 
 /** What a program returned, where that matters. */
-function verdict({ kind, returned, target }: Seen): string {
+function verdict({ kind, returned }: Seen): string {
   if (returned === undefined) return 'did not return';
   const value = BigInt.asIntN(64, returned);
-  if (kind === 'fmod_ret') return value === 0n ? 'returned 0' : `returned ${value}: ${target} does not run`;
+  if (kind === 'fmod_ret') return value === 0n ? 'returned 0' : `returned ${value}: original skipped`;
   return value === 0n ? '' : `returned ${value}, which is ignored`;
 }
 

@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { EngineName } from '../emu/index.ts';
 import { REVISIONS, type RevisionName } from '../jit/index.ts';
-import { createLab, type Lab, type ProgramCode, type ProgramObject } from '../lab/index.ts';
+import { createLab, type Lab, type ProgramCode, type ProgramObject, readText } from '../lab/index.ts';
 import { InputError } from '../lib/index.ts';
 import { PROG_KINDS, type ProgKind } from '../tramp/index.ts';
 
@@ -122,13 +121,4 @@ export function positive(option: string, text: string): number {
     throw new InputError(option, undefined, `${text} is no whole number greater than 0`);
   }
   return value;
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    throw new InputError(file, undefined, code === 'ENOENT' ? 'no such file' : `cannot be read (${code})`);
-  }
 }

@@ -1,3 +1,4 @@
+export { readBytes, readText } from './files.ts';
 export type { GlobalVariable } from './globals.ts';
 export {
   type Attachment,

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { createMachine, type EngineName, type Fault, type Machine } from '../emu/index.ts';
 import { type ListingRow, listCode, type RevisionName } from '../jit/index.ts';
@@ -13,6 +12,7 @@ import {
   type Trampoline,
   unlinkProg,
 } from '../tramp/index.ts';
+import { readBytes } from './files.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
 import {
   checkSameShape,
@@ -146,7 +146,7 @@ export class Lab {
    * @throws InputError; nothing is loaded then
    */
   load(file: string, options: { readonly bytes?: Uint8Array; readonly as?: Placement } = {}): Target {
-    const { bytes = readFile(file), as = 'kernel' } = options;
+    const { bytes = readBytes(file), as = 'kernel' } = options;
     const place = { name: this.#moduleName(file), objId: this.#nextObjId(), as };
     return this.#adopt(loadElfTarget(this.kernel, bytes, file, place));
   }
@@ -186,13 +186,13 @@ export class Lab {
   }
 
   /** Assembles a program. @throws InputError naming the line */
-  assemble(name: string, source: string, file: string = name): Promise<ProgramCode> {
+  async assemble(name: string, source: string, file: string = name): Promise<ProgramCode> {
     return textProgram(this.kernel, name, source, file);
   }
 
   /** Loads an object of programs; it may call what is loaded already. @throws InputError */
   loadPrograms(file: string, bytes?: Uint8Array): ProgramObject {
-    return new ProgramObject(this.kernel, bytes ?? readFile(file), file, this.#moduleName(file));
+    return new ProgramObject(this.kernel, bytes ?? readBytes(file), file, this.#moduleName(file));
   }
 
   // -- attaching --------------------------------------------------------------------------------
@@ -408,20 +408,5 @@ export class Lab {
     let name = base;
     for (let n = 2; taken(name); n++) name = `${base}.${n}`;
     return name;
-  }
-}
-
-function readFile(file: string): Uint8Array {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    const why =
-      code === 'ENOENT'
-        ? 'no such file'
-        : code === 'EISDIR'
-          ? 'is a folder; give a file'
-          : `cannot be read (${code})`;
-    throw new InputError(file, undefined, why);
   }
 }

@@ -1,0 +1,237 @@
+/* The filters: emit, poke and listing from requests. */
+
+import { describe, expect, test } from 'vitest';
+import type { ProgRef, RevisionName } from '../../jit/index.ts';
+import { hex64, toHex } from '../../lib/index.ts';
+import { pokeVectors, type TrampolineVector, trampolineVectors } from '../vectors.ts';
+import { jsonLines, tramplab } from './support.ts';
+
+const REVISIONS = ['v5.13', 'v5.15'] as const;
+
+function prog({ prog, bpfFunc, insnsi, sleepable, jited }: ProgRef): Record<string, unknown> {
+  return { prog: hex64(prog), bpfFunc: hex64(bpfFunc), insnsi: hex64(insnsi), sleepable, jited };
+}
+
+/** A vector as a line of `tramplab emit`. */
+function emitLine(revision: RevisionName, { request }: TrampolineVector, id: unknown): string {
+  const { image, imageSize, im, origCall, argSizes, retSize, flags, fentry, fmodRet, fexit, helpers } =
+    request;
+  return JSON.stringify({
+    id,
+    revision,
+    image: hex64(image),
+    imageSize,
+    im: hex64(im),
+    origCall: hex64(origCall),
+    argSizes,
+    retSize,
+    flags,
+    fentry: fentry.map(prog),
+    fmodRet: fmodRet.map(prog),
+    fexit: fexit.map(prog),
+    helpers: Object.fromEntries(Object.entries(helpers).map(([name, at]) => [name, hex64(at)])),
+  });
+}
+
+const SIMPLE = {
+  id: 1,
+  revision: 'v5.15',
+  image: '0xffffffffa0201000',
+  argSizes: [8, 4],
+  flags: 1,
+  fentry: [{ prog: '0xffffc900001d5000', bpfFunc: '0xffffffffa0003000' }],
+  helpers: { __bpf_prog_enter: '0xffffffff811d5e10', __bpf_prog_exit: '0xffffffff811d5ea0' },
+};
+
+const SIMPLE_POKE = {
+  id: 1,
+  revision: 'v5.15',
+  ip: '0xffffffff81a2b3c0',
+  type: 'CALL',
+  oldAddr: null,
+  newAddr: '0xffffffffa0201000',
+  isText: true,
+  prior: '0f1f440000aabb',
+};
+
+describe('emit', () => {
+  test('gives what the kernels gave, for every vector of every revision, in one process', async () => {
+    const wanted = REVISIONS.flatMap((revision) =>
+      trampolineVectors(revision).map((vector) => ({ revision, vector })),
+    );
+    expect(wanted.length).toBeGreaterThan(900);
+    const input = wanted
+      .map(({ revision, vector }) => emitLine(revision, vector, `${revision} ${vector.id}`))
+      .join('\n');
+    const { status, stdout, stderr } = await tramplab(['emit'], { input });
+    expect([status, stderr]).toEqual([0, '']);
+    const answers = jsonLines(stdout);
+    expect(answers).toHaveLength(wanted.length);
+    for (const [i, { revision, vector }] of wanted.entries()) {
+      const { ret, bytes, ipAfterCall, ipEpilogue } = vector;
+      const id = `${revision} ${vector.id}`;
+      expect(answers[i]).toEqual(
+        bytes === undefined ? { id, ret } : { id, ret, ipAfterCall, ipEpilogue, bytes: toHex(bytes) },
+      );
+    }
+  });
+
+  test('answers a line that cannot be used in its place, and all others', async () => {
+    const bad: readonly (readonly [line: string, error: string])[] = [
+      ['{', 'not JSON'],
+      ['[1]', 'not an object'],
+      ['null', 'not an object'],
+      [JSON.stringify({ ...SIMPLE, revision: 'v9' }), 'revision: "v9"; wanted v5.13 or v5.15'],
+      [JSON.stringify({ ...SIMPLE, image: 12 }), 'image: 12; wanted an address'],
+      [JSON.stringify({ ...SIMPLE, image: '0x1ffffffffffffffff' }), 'image: "0x1ffffffffffffffff"; wanted'],
+      [JSON.stringify({ ...SIMPLE, imageSize: -1 }), 'imageSize: -1; wanted an integer from 0'],
+      [JSON.stringify({ ...SIMPLE, argSizes: [8, 3] }), 'an argument of 3 bytes; only 1, 2, 4 and 8 exist'],
+      [JSON.stringify({ ...SIMPLE, argSizes: ['8'] }), 'argSizes[0]: "8"; wanted an integer'],
+      [JSON.stringify({ ...SIMPLE, argSizes: 8 }), 'argSizes: 8; wanted a list'],
+      [JSON.stringify({ ...SIMPLE, flags: undefined }), 'flags: missing; wanted an integer'],
+      [
+        JSON.stringify({ ...SIMPLE, fentry: [{ prog: '0x1' }] }),
+        'fentry[0].bpfFunc: missing; wanted an address',
+      ],
+      [JSON.stringify({ ...SIMPLE, fexit: [null] }), 'fexit[0]: null; wanted an object'],
+      [
+        JSON.stringify({ ...SIMPLE, fmodRet: [{ ...SIMPLE.fentry[0], jited: false }] }),
+        'fmodRet[0].insnsi: missing',
+      ],
+      [JSON.stringify({ ...SIMPLE, helpers: { a: 1 } }), 'helpers.a: 1; wanted an address'],
+      [JSON.stringify({ ...SIMPLE, helpers: {} }), 'no address for __bpf_prog_enter; give one'],
+      ['{"__proto__":{"revision":"v5.15"}}', 'revision: missing'],
+    ];
+    const good = JSON.stringify(SIMPLE);
+    const lines = bad.flatMap(([line]) => [line, good, '']);
+    const { status, stdout, stderr } = await tramplab(['emit'], { input: `${lines.join('\n')}\n` });
+    expect([status, stderr]).toEqual([2, '']);
+    const answers = jsonLines(stdout);
+    expect(answers).toHaveLength(2 * bad.length);
+    for (const [i, [line, error]] of bad.entries()) {
+      expect(answers[2 * i]).toEqual({
+        id: line.includes('"id":1') ? 1 : null,
+        error: expect.stringContaining(`line ${3 * i + 1}: `),
+      });
+      expect(answers[2 * i]?.['error']).toContain(error);
+      expect(answers[2 * i + 1]).toMatchObject({ id: 1, ret: 76, ipAfterCall: null, ipEpilogue: null });
+    }
+  });
+
+  test('what the kernel would refuse is an answer and no error', async () => {
+    const input = [
+      JSON.stringify({ ...SIMPLE, argSizes: Array(7).fill(8) }),
+      JSON.stringify({ ...SIMPLE, imageSize: 100 }),
+    ].join('\n');
+    const { status, stdout } = await tramplab(['emit'], { input });
+    expect([status, jsonLines(stdout)]).toEqual([
+      0,
+      [
+        { id: 1, ret: -524 },
+        { id: 1, ret: -14 },
+      ],
+    ]);
+  });
+
+  test('needs neither emulator nor disassembler nor assembler', async () => {
+    // What was loaded, told when the process ends; each of the three is a CommonJS package.
+    const tell =
+      "import m from 'node:module'; process.on('exit', () => console.error(Object.keys(m._cache).join()))";
+    const node = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`];
+    const { stderr, status } = await tramplab(['emit'], { input: JSON.stringify(SIMPLE), node });
+    expect(status).toBe(0);
+    expect(stderr).toContain('commander');
+    for (const name of ['koffi', 'iced-x86', 'keystone']) expect(stderr).not.toContain(name);
+    const listing = await tramplab(['emit', '--listing'], { input: JSON.stringify(SIMPLE), node });
+    expect(listing.stderr).toContain('iced-x86');
+    expect(listing.stderr).not.toContain('koffi');
+  });
+
+  test('no input, no output', async () => {
+    expect(await tramplab(['emit'])).toEqual({ status: 0, stdout: '', stderr: '' });
+  });
+});
+
+describe('poke', () => {
+  test('gives what the kernels gave, for every vector', async () => {
+    for (const revision of REVISIONS) {
+      const vectors = pokeVectors(revision);
+      expect(vectors.length).toBeGreaterThan(100);
+      const input = vectors.map(({ id, request, prior }) =>
+        JSON.stringify({
+          id,
+          revision,
+          ip: hex64(request.ip),
+          type: request.type,
+          oldAddr: request.oldAddr === null ? null : hex64(request.oldAddr),
+          newAddr: request.newAddr === null ? null : hex64(request.newAddr),
+          isText: request.isText,
+          prior: toHex(prior),
+        }),
+      );
+      const { status, stdout, stderr } = await tramplab(['poke'], { input: input.join('\n') });
+      expect([status, stderr]).toEqual([0, '']);
+      expect(jsonLines(stdout)).toEqual(
+        vectors.map(({ id, ret, after }) => ({ id, ret, after: toHex(after) })),
+      );
+    }
+  });
+
+  test('keeps the bytes behind the five; answers bad lines in place', async () => {
+    const input = [
+      SIMPLE_POKE,
+      { ...SIMPLE_POKE, prior: '0f1f44' },
+      { ...SIMPLE_POKE, prior: 'xx' },
+      { ...SIMPLE_POKE, type: 'NOP' },
+      { ...SIMPLE_POKE, isText: 1 },
+      { ...SIMPLE_POKE, prior: 'e800000000aabb' },
+    ].map((line) => JSON.stringify(line));
+    const { status, stdout } = await tramplab(['poke'], { input: input.join('\n') });
+    expect(status).toBe(2);
+    expect(jsonLines(stdout)).toEqual([
+      { id: 1, ret: 0, after: 'e83b5c7d1eaabb' },
+      { id: 1, error: 'line 2: prior: wanted the 5 or more bytes at ip, as hex' },
+      { id: 1, error: 'line 3: prior: wanted the 5 or more bytes at ip, as hex' },
+      { id: 1, error: 'line 4: type: "NOP"; wanted CALL or JUMP' },
+      { id: 1, error: 'line 5: isText: 1; wanted true or false' },
+      { id: 1, ret: -16, after: 'e800000000aabb' },
+    ]);
+  });
+});
+
+describe('listing from requests', () => {
+  test('for people: pieces, steps and notes; a refusal with its reason; an error in its place', async () => {
+    const input = [SIMPLE, { ...SIMPLE, id: 'seven', argSizes: Array(7).fill(8) }, { id: 3 }]
+      .map((line) => JSON.stringify(line))
+      .join('\n');
+    const { status, stdout, stderr } = await tramplab(['listing'], { input });
+    expect([status, stderr]).toEqual([2, '']);
+    const lines = stdout.split('\n');
+    expect(lines[0]).toBe('image 1: 76 bytes at 0xffffffffa0201000');
+    expect(lines).toContain('prologue');
+    expect(lines).toContain('fentry  fentry[0]');
+    expect(stdout).toMatch(/ffffffffa0201000 {2}55 +push +rbp\n/);
+    expect(lines).toContain('image seven: -ENOTSUPP, 7 arguments; registers hold 6');
+    expect(stdout).toContain('{"id":3,"error":"line 3: revision: missing; wanted v5.13 or v5.15"}');
+    expect(stdout).not.toContain('\x1b');
+    // the same from emit
+    expect((await tramplab(['emit', '--listing'], { input })).stdout).toBe(stdout);
+  });
+
+  test('for machines: one answer a line, bytes and all', async () => {
+    const { stdout } = await tramplab(['listing', '--json'], { input: JSON.stringify(SIMPLE) });
+    const [answer] = jsonLines(stdout);
+    const rows = answer?.['listing'] as Readonly<Record<string, unknown>>[];
+    expect(answer).toMatchObject({ id: 1, ret: 76 });
+    expect(rows[0]).toEqual({
+      address: '0xffffffffa0201000',
+      offset: 0,
+      bytes: '55',
+      instruction: 'push    rbp',
+      step: 'prologue',
+      note: '',
+    });
+    const emitted = jsonLines((await tramplab(['emit'], { input: JSON.stringify(SIMPLE) })).stdout);
+    expect(rows.map(({ bytes }) => bytes).join('')).toBe(emitted[0]?.['bytes']);
+  });
+});
