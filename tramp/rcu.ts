@@ -88,7 +88,7 @@ export class RcuFlavour {
   }
 
   /** Looks at all tasks once: starts a grace period when one is wanted, ends it when nobody holds it up. */
-  tick(tasks: Iterable<RcuTask>): void {
+  tick(tasks: readonly RcuTask[]): void {
     if (this.#current === undefined) {
       if (this.#waiting.length === 0) return;
       const holdouts = new Map<number, RcuTask>();
@@ -98,7 +98,7 @@ export class RcuFlavour {
     }
     const { holdouts, callbacks } = this.#current;
     if (holdouts.size > 0) {
-      const alive = new Map([...tasks].map((task) => [task.id, task]));
+      const alive = new Map(tasks.map((task) => [task.id, task]));
       for (const [id, start] of holdouts) {
         const now = alive.get(id);
         if (now === undefined || this.#rules.passed(now, start)) holdouts.delete(id);
