@@ -1,7 +1,7 @@
 /* The enter and exit functions that images call, one by one, as machine code on the machine. */
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createMachine, type Machine, type RegisterName } from '../../emu/index.ts';
+import { createMachine, type Machine, type RegisterName, type Vcpu } from '../../emu/index.ts';
 import {
   BpfProgStats,
   BpfTrampImage,
@@ -10,6 +10,7 @@ import {
   BpfProg as ProgField,
   REVISIONS,
   PercpuRef as RefField,
+  SCHEDULE,
   TaskStruct,
 } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr, kaddr } from '../../lib/index.ts';
@@ -19,6 +20,10 @@ const CPUS = 3;
 /** The kernel's clock at boot, and what each reading adds. */
 const CLOCK = 1_000_000_000n;
 const TICK = 10n;
+
+/** Registers that are neither kept nor argument 0 or 1. */
+const SCRATCH = ['rax', 'rcx', 'rdx', 'r8', 'r9', 'r10', 'r11'] as const;
+const JUNK = 0xbad0_bad0_bad0_bad0n;
 
 const PAIRS = [
   ['__bpf_prog_enter', '__bpf_prog_exit', 'rcu'],
@@ -51,16 +56,19 @@ describe.each(REVISIONS)('%s', (revision) => {
     return address;
   }
 
-  function vcpu(cpu: number): Machine['cpus'][number] {
+  function vcpu(cpu: number): Vcpu {
     const found = machine.cpus[cpu];
     if (found === undefined) throw new Bug(`there is no CPU ${cpu}`);
     return found;
   }
 
+  /** Calls a function with nothing of use in the registers that are not its arguments. */
   function call(cpu: number, name: string, ...args: bigint[]): bigint {
-    const { ret, fault } = vcpu(cpu).call(func(name), args);
-    expect(fault).toBeNull();
-    return ret;
+    const at = vcpu(cpu);
+    at.begin(func(name), args);
+    for (const reg of SCRATCH) at.regs.set(reg, JUNK);
+    expect(at.run()).toMatchObject({ reason: 'returned', fault: null });
+    return at.regs.get('rax');
   }
 
   function depths(cpu: number): Record<keyof typeof DEPTHS, number> {
@@ -196,6 +204,19 @@ describe.each(REVISIONS)('%s', (revision) => {
       expect(prog.counters(0)).toEqual({ ...uncounted, runs: 3n, nsecs: 3n * TICK });
     });
 
+    test('counts are 64 bits wide', () => {
+      kernel.statsEnabled = true;
+      const full = 0xffff_ffffn;
+      for (const field of [BpfProgStats.cnt, BpfProgStats.nsecs, BpfProgStats.misses]) {
+        machine.memory.writeU64(addrAdd(stats(0), field), full);
+      }
+      const start = call(0, enter, prog.address);
+      call(0, exit, prog.address, call(0, enter, prog.address));
+      call(0, exit, prog.address, start);
+      const { runs, nsecs, misses } = prog.counters(0);
+      expect([runs, nsecs, misses]).toEqual([full + 1n, full + TICK, full + 1n]);
+    });
+
     test('a reader of the statistics sees an odd sequence while they change', () => {
       kernel.statsEnabled = true;
       const counted = (): bigint[] =>
@@ -296,6 +317,24 @@ describe.each(REVISIONS)('%s', (revision) => {
       expect(ref.references()).toBe(1n);
       expect(word(RefField.count)).toBe(shared);
       expect([0, 1, 2].map(depths)).toEqual([idle, idle, idle]);
+    });
+
+    test('counts are 64 bits wide, in both modes', () => {
+      // More puts than gets on CPU 0: its counter goes below zero and comes back.
+      const counter = machine.percpu.address(Number(word(RefField.percpuCountPtr)), 0);
+      call(1, '__bpf_tramp_enter', im);
+      call(0, '__bpf_tramp_exit', im);
+      expect(machine.memory.readU64(counter)).toBe(0xffff_ffff_ffff_ffffn);
+      call(0, '__bpf_tramp_enter', im);
+      expect(machine.memory.readU64(counter)).toBe(0n);
+
+      ref.kill();
+      kernel.settle();
+      machine.memory.writeU64(addrAdd(im, BpfTrampImage.pcref + RefField.count), 0xffff_ffffn);
+      call(0, '__bpf_tramp_enter', im);
+      expect(word(RefField.count)).toBe(0x1_0000_0000n);
+      call(0, '__bpf_tramp_exit', im);
+      expect([word(RefField.count), word(RefField.released)]).toEqual([0xffff_ffffn, 0n]);
     });
 
     test('hold rcu_read_lock while they look at the mode and count', () => {
@@ -409,6 +448,31 @@ describe.each(REVISIONS)('%s', (revision) => {
     for (const site of sites) expect([...off.subarray(site, site + 5)]).toEqual(NOP5);
     kernel.statsEnabled = false;
     expect(text()).toEqual(off);
+  });
+
+  test('every function runs its own code, and that of sched_clock', () => {
+    const im = machine.memory.kmalloc(BpfTrampImage.size, 'im');
+    const ref = new PercpuRef(machine, kernel.grace, addrAdd(im, BpfTrampImage.pcref), () => undefined);
+    const cpu = vcpu(0);
+    kernel.statsEnabled = true;
+    for (const name of Object.keys(kernel.helpers)) {
+      cpu.begin(func(name), [name.startsWith('__bpf_tramp') ? im : prog.address, kernel.clock]);
+      const ran = new Set<string | undefined>();
+      while (cpu.inCall) {
+        const rip = kaddr(cpu.regs.get('rip'));
+        cpu.step();
+        ran.add(kernel.kallsyms.locate(rip)?.symbol);
+      }
+      ran.delete('sched_clock');
+      expect([...ran]).toEqual(name === 'sched_clock' ? [] : [name]);
+    }
+    expect(ref.references()).toBe(1n);
+  });
+
+  test('schedule returns at once, having changed nothing', () => {
+    const before = depths(0);
+    expect(vcpu(0).call(func(SCHEDULE)).instructions).toBe(1);
+    expect(depths(0)).toEqual(before);
   });
 
   test('every function leaves the other registers, and the stack below its return addresses, alone', () => {
