@@ -50,6 +50,13 @@ export interface ProgCounters {
 }
 
 /**
+ * So many programs have pages of their own, as all have in the kernel, so that whoever uses a freed one
+ * faults on it. Simplified: further ones share pages and are poisoned when freed, as a machine has room
+ * for about a thousand mappings.
+ */
+const OWN_PAGES = 256;
+
+/**
  * A loaded program: its struct bpf_prog and per-CPU counters in guest memory, and its code.
  * Starts with one reference, the loader's. Kernel: struct bpf_prog
  */
@@ -67,6 +74,7 @@ export class BpfProg {
   freed = false;
 
   readonly #kernel: Kernel;
+  readonly #ownPages: boolean;
   readonly #stats: number;
   readonly #active: number;
   readonly #release: (() => void) | undefined;
@@ -81,7 +89,11 @@ export class BpfProg {
     this.sleepable = options.sleepable ?? false;
     this.callsGetFuncIp = options.callsGetFuncIp ?? false;
     this.#release = options.release;
-    this.address = memory.vmalloc(ProgField.size, `bpf_prog ${this.name}`);
+    this.#ownPages = kernel.progs.size < OWN_PAGES;
+    const what = `bpf_prog ${this.name}`;
+    this.address = this.#ownPages
+      ? memory.vmalloc(ProgField.size, what)
+      : memory.kmalloc(ProgField.size, what);
     this.#stats = percpu.alloc(StatField.size, StatField.align);
     this.#active = percpu.alloc(4, 4);
     memory.writeU64(addrAdd(this.address, ProgField.stats), BigInt(this.#stats));
@@ -138,7 +150,8 @@ export class BpfProg {
 
   #free(): void {
     const { memory, percpu } = this.#kernel.machine;
-    memory.vfree(this.address);
+    if (this.#ownPages) memory.vfree(this.address);
+    else memory.kfree(this.address);
     percpu.free(this.#stats);
     percpu.free(this.#active);
     this.freed = true;

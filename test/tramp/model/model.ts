@@ -1,0 +1,409 @@
+/*
+ * What a kernel with trampolines must do, in plain TypeScript: lists, numbers and sets, no bytes.
+ *
+ *   attach, detach, ...   what each returns, and what is there afterwards
+ *   a call                takes the image that stands at the entry when its first instruction is
+ *                         executed, and then owes a plan: these programs in this order, the function
+ *                         between them, this result
+ *
+ * A call in flight may see the old image; whether a retired image still runs its fexit programs depends
+ * on where the call was, so that part of its plan may be left out, but only as a whole.
+ */
+
+import type { ErrnoName } from '../../../lib/index.ts';
+import type { FailPoint, Task } from '../../../tramp/index.ts';
+import type { GuestProgram } from '../guest.ts';
+import { FUNCTIONS, PROGRAMS, type ProgramSpec } from './world.ts';
+
+export type ListKind = 'fentry' | 'fmod_ret' | 'fexit';
+export const LIST_KINDS: readonly ListKind[] = ['fentry', 'fmod_ret', 'fexit'];
+
+/** A loaded program. */
+export class ModelProgram {
+  readonly spec: ProgramSpec;
+  readonly real: GuestProgram;
+  /** The function that it is attached to. */
+  at: ModelFunction | undefined;
+  runs = 0n;
+  /** By CPU. */
+  readonly misses: bigint[];
+  /** What statistics may show: switched while the program ran, they may count it or not. */
+  countedAtLeast = 0n;
+  countedAtMost = 0n;
+
+  constructor(spec: ProgramSpec, real: GuestProgram, cpus: number) {
+    this.spec = spec;
+    this.real = real;
+    this.misses = Array.from({ length: cpus }, () => 0n);
+  }
+}
+
+/** An image as it was made: whom it calls. */
+export interface ModelImage {
+  readonly name: string;
+  readonly progs: Readonly<Record<ListKind, readonly ModelProgram[]>>;
+  readonly callsFunction: boolean;
+  /** Its jump over the fexit programs is in place, or is being put there. */
+  skipsExit: boolean;
+}
+
+/** A traced function and its trampoline. */
+export class ModelFunction {
+  readonly index: number;
+  readonly name: string;
+  readonly inModule: boolean;
+  readonly isVoid: boolean;
+  /** Its site is a bare nop: a text poke patches it. */
+  readonly isPlain: boolean;
+  /** Whether the table has a trampoline. */
+  inTable = false;
+  references = 0;
+  readonly lists: Record<ListKind, ModelProgram[]> = { fentry: [], fmod_ret: [], fexit: [] };
+  extension: ModelProgram | undefined;
+  image: ModelImage | undefined;
+  selector = 0;
+  /** Runs of its own code. */
+  runs = 0n;
+
+  constructor(index: number) {
+    const options = FUNCTIONS[index];
+    if (options === undefined) throw new RangeError(`function ${index}`);
+    this.index = index;
+    this.name = options.name;
+    this.inModule = options.origin === 'module';
+    this.isVoid = options.retSize === 0;
+    this.isPlain = options.plain === true;
+  }
+
+  get attached(): readonly ModelProgram[] {
+    return LIST_KINDS.flatMap((kind) => this.lists[kind]);
+  }
+
+  listOf({ spec }: ModelProgram): ListKind | 'replace' {
+    if (spec.kind === 'freplace') return 'replace';
+    if (spec.kind === 'lsm') return this.isVoid ? 'fexit' : 'fmod_ret';
+    return spec.kind;
+  }
+
+  /** The image that the lists ask for. */
+  makeImage(key: bigint): ModelImage {
+    const { fentry, fmod_ret, fexit } = this.lists;
+    return {
+      name: `bpf_trampoline_${key}_${this.selector}`,
+      progs: { fentry: [...fentry], fmod_ret: [...fmod_ret], fexit: [...fexit] },
+      callsFunction: fmod_ret.length + fexit.length > 0,
+      skipsExit: false,
+    };
+  }
+}
+
+/** One thing that a call still has to do. */
+type PlanItem = { readonly prog: ModelProgram; readonly list: ListKind | 'replace' } | 'function';
+
+/** What happened to programs and functions in one slice of one task. */
+export interface SliceEvents {
+  readonly ran: ReadonlyMap<ModelProgram, bigint>;
+  readonly missed: ReadonlyMap<ModelProgram, bigint>;
+  /** Change of the recursion counter. */
+  readonly active: ReadonlyMap<ModelProgram, number>;
+  readonly functionRuns: bigint;
+}
+
+/** A task that makes one call. */
+export class ModelTask {
+  readonly real: Task;
+  readonly fn: ModelFunction;
+  readonly args: readonly [bigint, bigint];
+  started = false;
+  done = false;
+  image: ModelImage | undefined;
+  /** The program whose recursion counter it holds up, and whether it found it up already. */
+  inside: { readonly prog: ModelProgram; readonly missed: boolean } | undefined;
+  #plan: PlanItem[] = [];
+  #result: bigint | undefined;
+  #functionRan = false;
+  #exits = 0;
+  /** Programs that are being run, or were since the last slice: whether statistics were on, or off. */
+  readonly #timed = new Map<ModelProgram, { ran: boolean; on: boolean; off: boolean }>();
+
+  constructor(real: Task, fn: ModelFunction, args: readonly [bigint, bigint]) {
+    this.real = real;
+    this.fn = fn;
+    this.args = args;
+  }
+
+  /** Its first instruction is executed now. */
+  start(): void {
+    const { extension, image } = this.fn;
+    this.started = true;
+    this.image = image;
+    this.#result = BigInt.asUintN(64, this.args[0] + this.args[1]);
+    if (extension !== undefined) {
+      this.#plan = [{ prog: extension, list: 'replace' }];
+      this.#result = BigInt(extension.spec.returns);
+      return;
+    }
+    const items = (list: ListKind): PlanItem[] => (image?.progs[list] ?? []).map((prog) => ({ prog, list }));
+    const exits = items('fexit');
+    this.#exits = exits.length;
+    this.#plan = [...items('fentry'), ...items('fmod_ret'), 'function', ...exits];
+  }
+
+  /** Programs that may still run. */
+  get programs(): ModelProgram[] {
+    const planned = this.#plan.flatMap((item) => (item === 'function' ? [] : [item.prog]));
+    const { inside } = this;
+    return inside === undefined || planned.includes(inside.prog) ? planned : [inside.prog, ...planned];
+  }
+
+  /**
+   * Follows one slice.
+   * @param others programs that another task is inside of on this CPU: these must be missed
+   * @throws RangeError when something happened that was not next in the plan
+   */
+  slice(
+    events: SliceEvents,
+    cpu: number,
+    others: ReadonlySet<ModelProgram>,
+    stats: readonly boolean[],
+  ): void {
+    const entered = [...events.active].filter(([, change]) => change > 0).map(([prog]) => prog);
+    const left = [...events.active].filter(([, change]) => change < 0).map(([prog]) => prog);
+    if (entered.length > 1 || left.length > 1) throw new RangeError('inside of two programs');
+    for (const prog of this.#timed.keys()) this.#see(prog, stats);
+    let decided = this.inside;
+
+    let count = [...events.ran.values(), ...events.missed.values(), events.functionRuns].reduce(
+      (a, b) => a + b,
+      0n,
+    );
+    while (count > 0n) {
+      const item = this.#plan[0];
+      if (item === undefined) throw new RangeError('more happened than was planned');
+      count--;
+      if (item === 'function') {
+        if (events.functionRuns !== 1n) throw new RangeError(`expected ${this.fn.name} itself to run`);
+        this.fn.runs++;
+        this.#functionRan = true;
+        this.#plan.shift();
+        continue;
+      }
+      const { prog, list } = item;
+      if (decided?.prog !== prog) decided = { prog, missed: list !== 'replace' && others.has(prog) };
+      const { missed } = decided;
+      const [ran, skipped] = [events.ran.get(prog) ?? 0n, events.missed.get(prog) ?? 0n];
+      if (ran !== (missed ? 0n : 1n) || skipped !== (missed ? 1n : 0n)) {
+        throw new RangeError(`expected ${prog.spec.name} to be ${missed ? 'missed' : 'run'} next`);
+      }
+      this.#happened(prog, list, missed, cpu, stats);
+    }
+    this.#cross(entered[0], left[0], others, decided);
+    if (this.inside !== undefined) this.#see(this.inside.prog, stats);
+    this.#settleStats();
+  }
+
+  #happened(
+    prog: ModelProgram,
+    list: ListKind | 'replace',
+    missed: boolean,
+    cpu: number,
+    stats: readonly boolean[],
+  ): void {
+    this.#plan.shift();
+    if (missed) {
+      prog.misses[cpu] = (prog.misses[cpu] ?? 0n) + 1n;
+      return;
+    }
+    prog.runs++;
+    if (list === 'replace') return;
+    this.#see(prog, stats).ran = true;
+    if (list === 'fmod_ret' && prog.spec.returns !== 0) {
+      this.#result = BigInt(prog.spec.returns);
+      this.#plan = this.#plan.filter((item) => item !== 'function' && item.list === 'fexit');
+    }
+  }
+
+  /** Bookkeeping of who is inside of what at the end of a slice. */
+  #cross(
+    entered: ModelProgram | undefined,
+    left: ModelProgram | undefined,
+    others: ReadonlySet<ModelProgram>,
+    decided: ModelTask['inside'],
+  ): void {
+    if (left !== undefined) {
+      if (this.inside?.prog !== left)
+        throw new RangeError(`left ${left.spec.name} without having entered it`);
+      this.inside = undefined;
+    }
+    if (entered !== undefined) {
+      if (this.inside !== undefined) throw new RangeError('entered a program inside of another');
+      this.inside = decided?.prog === entered ? decided : { prog: entered, missed: others.has(entered) };
+    }
+  }
+
+  /** Notes whether statistics were on or off while it was in a program. */
+  #see(prog: ModelProgram, stats: readonly boolean[]): { ran: boolean } {
+    const seen = this.#timed.get(prog) ?? { ran: false, on: false, off: false };
+    if (stats.includes(true)) seen.on = true;
+    if (stats.includes(false)) seen.off = true;
+    this.#timed.set(prog, seen);
+    return seen;
+  }
+
+  /** A run counts when statistics were on at its start and at its end. */
+  #settleStats(): void {
+    for (const [prog, { ran, on, off }] of this.#timed) {
+      if (prog === this.inside?.prog) continue;
+      this.#timed.delete(prog);
+      if (!ran) continue;
+      if (on) prog.countedAtMost++;
+      if (!off) prog.countedAtLeast++;
+    }
+  }
+
+  /** The call is over. @throws RangeError when the result, or what did not happen, is wrong */
+  finish(result: bigint): void {
+    this.done = true;
+    if (this.inside !== undefined) throw new RangeError(`returned inside of ${this.inside.prog.spec.name}`);
+    const allExits = this.#plan.length === this.#exits;
+    const skipped = this.#functionRan && this.image?.skipsExit === true && allExits;
+    if (this.#plan.length > 0 && !skipped) throw new RangeError('returned before its plan was done');
+    if (!this.fn.isVoid && result !== this.#result)
+      throw new RangeError(`returned ${result}, not ${this.#result}`);
+  }
+}
+
+/** What an operation must end with: an errno, or success. */
+export type Verdict = ErrnoName | undefined;
+
+/** What making an image passes. */
+const IMAGE: readonly FailPoint[] = [
+  'alloc-progs',
+  'alloc-im',
+  'charge',
+  'alloc-image',
+  'percpu-ref',
+  'emit',
+];
+
+/** What an injected failure returns. */
+const INJECTED: Readonly<Record<FailPoint, ErrnoName>> = {
+  'alloc-trampoline': 'ENOMEM',
+  'alloc-progs': 'ENOMEM',
+  'alloc-im': 'ENOMEM',
+  charge: 'EPERM',
+  'alloc-image': 'ENOMEM',
+  'percpu-ref': 'ENOMEM',
+  emit: 'EFAULT',
+  register: 'EBUSY',
+  modify: 'ENODEV',
+  unregister: 'ENODEV',
+  poke: 'EBUSY',
+};
+
+export class Model {
+  readonly cpus: number;
+  readonly functions: ModelFunction[] = FUNCTIONS.map((_, index) => new ModelFunction(index));
+  readonly programs: ModelProgram[];
+  tasks: ModelTask[] = [];
+  warnings = 0;
+  statsOn = false;
+
+  constructor(cpus: number, real: readonly GuestProgram[]) {
+    this.cpus = cpus;
+    this.programs = PROGRAMS.map((spec, i) => new ModelProgram(spec, real[i] as GuestProgram, cpus));
+  }
+
+  /** bpf_trampoline_get */
+  get(fn: ModelFunction, inject: FailPoint | undefined): Verdict {
+    if (!fn.inTable && inject === 'alloc-trampoline') return 'ENOMEM';
+    if (fn.inTable && fn.references === 0) this.warnings++;
+    fn.inTable = true;
+    fn.references++;
+    return undefined;
+  }
+
+  /** bpf_trampoline_put */
+  put(fn: ModelFunction): void {
+    if (--fn.references > 0) return;
+    if (fn.lists.fentry.length + fn.lists.fexit.length > 0) {
+      this.warnings++;
+      return;
+    }
+    fn.inTable = false;
+  }
+
+  /** bpf_trampoline_link_prog */
+  attach(fn: ModelFunction, prog: ModelProgram, key: bigint, inject: FailPoint | undefined): Verdict {
+    if (fn.extension !== undefined) return 'EBUSY';
+    const list = fn.listOf(prog);
+    if (list === 'replace') {
+      if (fn.lists.fentry.length + fn.lists.fexit.length > 0) return 'EBUSY';
+      if (inject === 'poke') return INJECTED.poke;
+      if (fn.inModule) return 'EINVAL';
+      if (fn.image !== undefined) return 'EBUSY';
+      fn.extension = prog;
+      prog.at = fn;
+      return undefined;
+    }
+    if (prog.at !== undefined) return 'EBUSY';
+    const failed = this.#failure(fn, inject, [...IMAGE, fn.image === undefined ? 'register' : 'modify']);
+    if (failed !== undefined) return failed;
+    fn.lists[list].unshift(prog);
+    prog.at = fn;
+    this.#newImage(fn, key, inject);
+    return undefined;
+  }
+
+  /** bpf_trampoline_unlink_prog */
+  detach(prog: ModelProgram, key: bigint, inject: FailPoint | undefined): Verdict {
+    const fn = prog.at;
+    if (fn === undefined) throw new RangeError(`${prog.spec.name} is not attached`);
+    prog.at = undefined;
+    const list = fn.listOf(prog);
+    if (list === 'replace') {
+      fn.extension = undefined;
+      return undefined;
+    }
+    fn.lists[list].splice(fn.lists[list].indexOf(prog), 1);
+    if (fn.attached.length > 0) {
+      const failed = this.#failure(fn, inject, [...IMAGE, 'modify']);
+      if (failed !== undefined) return failed;
+      this.#newImage(fn, key, inject);
+      return undefined;
+    }
+    if (inject === 'alloc-progs') return INJECTED['alloc-progs'];
+    this.#retire(fn.image, fn, inject);
+    fn.image = undefined;
+    fn.selector = 0;
+    return undefined;
+  }
+
+  #failure(fn: ModelFunction, inject: FailPoint | undefined, path: readonly FailPoint[]): Verdict {
+    const passed = fn.isPlain ? [...path, 'poke'] : path;
+    return inject !== undefined && passed.includes(inject) ? INJECTED[inject] : undefined;
+  }
+
+  #newImage(fn: ModelFunction, key: bigint, inject: FailPoint | undefined): void {
+    const old = fn.image;
+    fn.image = fn.makeImage(key);
+    fn.selector++;
+    this.#retire(old, fn, inject);
+  }
+
+  /** A failing poke of the old image is a warning, and its fexit programs go on being run. */
+  #retire(old: ModelImage | undefined, fn: ModelFunction, inject: FailPoint | undefined): void {
+    if (old?.callsFunction !== true) return;
+    if (inject === 'poke' && !fn.isPlain) this.warnings++;
+    else old.skipsExit = true;
+  }
+
+  /** Programs that tasks other than this one are inside of on a CPU. */
+  insideOn(cpu: number, except: ModelTask): Set<ModelProgram> {
+    const inside = new Set<ModelProgram>();
+    for (const task of this.tasks) {
+      if (task !== except && task.real.cpu === cpu && task.inside !== undefined) inside.add(task.inside.prog);
+    }
+    return inside;
+  }
+}
