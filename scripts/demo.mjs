@@ -2,10 +2,9 @@
 // -pg -mfentry is traced by an fentry, an fmod_ret and an fexit program, also C compiled by gcc.
 
 import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import process from 'node:process';
-import { fileURLToPath } from 'node:url';
-
-const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+import { ROOT, runAsScript, setUp } from './setup.mjs';
 
 const RUN = [
   ...['run', 'test/fixtures/demo.o', '--listing'],
@@ -16,13 +15,14 @@ const RUN = [
   ...['--call', 'schedule_coffee(1, 0, 0)'],
 ];
 
-const node = (args) => {
-  const { status } = spawnSync(process.execPath, args, { cwd: at('.'), stdio: 'inherit' });
-  if (status !== 0) process.exit(status ?? 1);
-};
-
 const quoted = (word) => (/^[\w./:=-]+$/.test(word) ? word : `'${word}'`);
 
-node([at('scripts/setup.mjs')]);
-console.log(`$ npx tramplab ${RUN.map(quoted).join(' ')}\n`);
-node([at('dist/cli/main.js'), ...RUN]);
+await runAsScript(import.meta.url, () => {
+  setUp();
+  const lines = RUN.map(quoted)
+    .join(' ')
+    .replace(/ --(attach|call)/g, ' \\\n    --$1');
+  console.log(`$ npx tramplab ${lines}\n`);
+  const command = [join(ROOT, 'dist', 'cli', 'main.js'), ...RUN];
+  process.exitCode = spawnSync(process.execPath, command, { cwd: ROOT, stdio: 'inherit' }).status ?? 1;
+});

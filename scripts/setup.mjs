@@ -67,7 +67,7 @@ export function setUp({ build = true, say = (line) => console.log(`setup: ${line
     if (typeof error.code === 'string') throw new SetupError(`libunicorn: ${error.message}`, 2);
     throw error;
   }
-  if (checkout && build && !compile()) throw new SetupError('the sources do not compile; see above', 1);
+  if (checkout && build && !compile('cli')) throw new SetupError('the sources do not compile; see above', 1);
 }
 
 function installPackages(say) {
@@ -94,10 +94,10 @@ function readJson(path) {
   }
 }
 
-/** Type check and build of all that changed, errors on the terminal. */
-export function compile() {
+/** Type check and build of what changed, errors on the terminal. @param project a folder with its own tsconfig.json */
+export function compile(project) {
   const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
-  return spawnSync(process.execPath, [tsc, '-b'], { cwd: ROOT, stdio: 'inherit' }).status === 0;
+  return spawnSync(process.execPath, [tsc, '-b', project], { cwd: ROOT, stdio: 'inherit' }).status === 0;
 }
 
 /** Runs `main` when `url` is the script that Node was started with; a SetupError becomes a line and a status. */

@@ -83,7 +83,7 @@ function test(args) {
   }
   const checks = [
     ['format and lint', checkFormatAndLint()],
-    ['types', compile()],
+    ['types', compile('.')],
   ];
   const tests = runVitest(args);
   const failedChecks = checks.filter(([, fine]) => !fine).map(([name]) => name);
