@@ -5,7 +5,6 @@
 
 import { cpus as processors } from 'node:os';
 import { parseArgs } from 'node:util';
-import { Bug } from '../lib/index.ts';
 import { type StormOptions, type StormReport, storm } from '../test/tramp/storm.ts';
 import { KERNEL_BUGS, type KernelBug } from '../tramp/index.ts';
 
@@ -16,6 +15,8 @@ const HELP = `npm run storm -- [options]
   --tasks N        tasks (two for each vCPU)
   --functions N    traced functions (6)
   --operations N   operations of the host: attach, detach, ... (60)
+  --lifespan N     calls that a task makes on average before it exits (10)
+  --reuse N        of 100 detached programs, how many are attached again (50)
   --slice N        instructions that a vCPU runs at most without a break (24)
   --no-preemption  a kernel without CONFIG_PREEMPTION
   --kernel-lifetime  programs live as in v5.13 and v5.15, not until their images are gone
@@ -31,6 +32,8 @@ const { values } = parseArgs({
     tasks: { type: 'string' },
     functions: { type: 'string', default: '6' },
     operations: { type: 'string', default: '60' },
+    lifespan: { type: 'string', default: '10' },
+    reuse: { type: 'string', default: '50' },
     slice: { type: 'string', default: '24' },
     'no-preemption': { type: 'boolean', default: false },
     'kernel-lifetime': { type: 'boolean', default: false },
@@ -48,6 +51,8 @@ async function campaign(): Promise<void> {
     ...(values.tasks === undefined ? {} : { tasks: Number(values.tasks) }),
     functions: Number(values.functions),
     operations: Number(values.operations),
+    lifespan: Number(values.lifespan),
+    reuse: Number(values.reuse),
     slice: Number(values.slice),
     preemption: !values['no-preemption'],
     programLifetime: values['kernel-lifetime'] ? 'kernel' : 'held',
@@ -83,13 +88,13 @@ async function campaign(): Promise<void> {
   console.log(`\nseed ${seed}\n${report.history}\n\n${report.problems.join('\n')}`);
 }
 
-/** A broken invariant ends a storm, and is what is wrong with it. */
+/** What a storm throws, a broken invariant say, is what is wrong with it. */
 async function attempt(options: StormOptions): Promise<StormReport> {
   try {
     return await storm(options);
   } catch (error) {
-    if (!(error instanceof Bug)) throw error;
+    if (!(error instanceof Error)) throw error;
     const nothing = { events: 0, calls: 0n, runs: 0n, attached: 0, detached: 0, failed: 0, modulesLoaded: 0 };
-    return { ...nothing, problems: [`Bug: ${error.message}`], history: '' };
+    return { ...nothing, problems: [`${error.name}: ${error.message}`], history: '' };
   }
 }

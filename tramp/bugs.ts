@@ -17,6 +17,7 @@ export const KERNEL_BUGS = {
   'no-tasks-after-release': 'an image is freed without waiting for tasks in its epilogue',
   'no-trace-wait': 'an fentry-only image does not wait for sleepable programs',
   'no-tasks-after-trace': 'an fentry-only image does not wait for the code around its programs',
+  'one-trace-wait': 'an fentry-only image waits once, as the kernel does, whatever the lifetime of programs',
   'swap-trace-tasks':
     'an fentry-only image waits for the code around its programs first, for sleepable programs then',
   'swap-tasks-kill': 'percpu_ref is killed first, then the tasks that have not entered yet are waited for',

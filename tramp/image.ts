@@ -86,6 +86,8 @@ export class TrampImage {
   readonly pcref: PercpuRef;
   ipAfterCall: Kaddr | undefined;
   ipEpilogue: Kaddr | undefined;
+  /** How many of its programs may sleep. */
+  nrSleepable = 0;
   /** Bytes of code; 0 until it is written. */
   length = 0;
 
@@ -141,6 +143,7 @@ export class TrampImage {
     const { memory } = this.#kernel.machine;
     this.#kernel.machine.patchText(this.image, prepared.bytes);
     this.#request = request;
+    this.nrSleepable = progs.filter(({ sleepable }) => sleepable).length;
     if (this.#kernel.programLifetime === 'held') {
       for (const prog of progs) prog.get();
       this.#held = progs;
@@ -236,7 +239,7 @@ export function imageFree(kernel: Kernel, im: TrampImage): void {
 export function imagePut(kernel: Kernel, im: TrampImage): void {
   kernel.retired.add(im);
   if (im.ipAfterCall === undefined || im.ipEpilogue === undefined || kernel.bugs.has('L3')) {
-    waitFor(kernel, im, entryWaits(kernel));
+    waitFor(kernel, im, entryWaits(kernel, im));
     return;
   }
   // Calls that are inside the original must not come back to programs that may be gone by then.
@@ -244,12 +247,20 @@ export function imagePut(kernel: Kernel, im: TrampImage): void {
   waitFor(kernel, im, callingWaits(kernel));
 }
 
-/** An image that does not call the original: nobody stays in it for long. */
-function entryWaits({ bugs }: Kernel): Wait[] {
-  const waits: Wait[] = [];
-  if (!bugs.has('no-trace-wait')) waits.push('rcu-tasks-trace');
-  if (!bugs.has('no-tasks-after-trace')) waits.push('rcu-tasks');
-  return bugs.has('swap-trace-tasks') ? waits.reverse() : waits;
+/**
+ * An image that does not call the original: nobody stays in it for long but in sleepable programs.
+ *
+ * One wait for these and one for the code around them is what the kernel does, and too little: a task that
+ * is before a sleepable program during the first wait passes the second by sleeping in the program. Each
+ * sleepable program may hide a task once.
+ */
+function entryWaits({ bugs, programLifetime }: Kernel, im: TrampImage): Wait[] {
+  const pair: Wait[] = [];
+  if (!bugs.has('no-trace-wait')) pair.push('rcu-tasks-trace');
+  if (!bugs.has('no-tasks-after-trace')) pair.push('rcu-tasks');
+  if (bugs.has('swap-trace-tasks')) pair.reverse();
+  if (programLifetime === 'kernel' || bugs.has('one-trace-wait')) return pair;
+  return [...pair, ...Array.from({ length: im.nrSleepable }, () => pair).flat()];
 }
 
 /** An image that calls the original: calls hold the percpu_ref, from a little after their start to a little before their end. */

@@ -47,7 +47,7 @@ interface Source {
 }
 
 /** How likely things are, beside each other. */
-const Weight = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 3, callback: 6, host: 4 } as const;
+const Weight = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 10, callback: 10, host: 1 } as const;
 
 export class Simulation {
   readonly kernel: Kernel;
@@ -174,6 +174,8 @@ export class Simulation {
       weight: () => (sched.asleep.length > 0 ? Weight.wake : 0),
       happen: () => {
         const task = this.#one(sched.asleep);
+        // where there is room, as select_task_rq would have it
+        if (this.pick(1, 4) === 1) this.#migrate(task);
         sched.wake(task);
         this.#note(task.name, () => `is woken, to go on on cpu${task.cpu}`);
       },

@@ -41,6 +41,10 @@ export interface StormOptions
   readonly functions?: number;
   /** Operations of the host. Default 60. */
   readonly operations?: number;
+  /** Calls that a task makes on average before it exits and another one comes. Default 10. */
+  readonly lifespan?: number;
+  /** Of 100 detached programs, how many stay loaded and are attached again. Default 50; the others are freed. */
+  readonly reuse?: number;
 }
 
 /** What came of it. */
@@ -69,7 +73,6 @@ interface Target extends GuestFunction {
   readonly callee: Target | undefined;
   readonly removable: boolean;
   taskCalls: bigint;
-  loaded: boolean;
   /** What it may return beside its own result. */
   readonly answers: Set<bigint>;
   /** Programs made for it, all there ever were; those attached; those that could be attached again. */
@@ -113,8 +116,13 @@ class Storm {
   readonly #kernel: Kernel;
   readonly #sim: Simulation;
   readonly #targets: Target[] = [];
+  /** Those that are loaded. */
+  readonly #loaded: Target[] = [];
   readonly #problems: string[] = [];
   readonly #ksyms: ReadonlySet<string>;
+  readonly #reuse: number;
+  readonly #lifespan: number;
+  #tasks = 0;
   #programs = 0;
   #attached = 0;
   #detached = 0;
@@ -125,8 +133,10 @@ class Storm {
     this.#guest = guest;
     this.#kernel = guest.kernel;
     this.#sim = new Simulation(guest.kernel, options);
+    this.#reuse = options.reuse ?? 50;
+    this.#lifespan = options.lifespan ?? 10;
     const { functions = 6 } = options;
-    for (let i = 0; i < functions; i++) this.#targets.push(this.#function(i));
+    for (let i = 0; i < functions; i++) this.#function(i);
     this.#ksyms = new Set(this.#kernel.kallsyms.list().map(({ name }) => name));
     for (const target of this.#targets) {
       if (target.replaceable) continue;
@@ -134,7 +144,7 @@ class Storm {
       this.#link(target.observer);
     }
     const { cpus = 2, tasks = 2 * cpus, operations = 60 } = options;
-    for (let i = 0; i < tasks; i++) this.#spawn(`t${i}`, i % cpus);
+    for (let i = 0; i < tasks; i++) this.#spawn(i % cpus);
     for (let i = 0; i < operations; i++) this.#sim.host('operation', () => this.#operation());
   }
 
@@ -167,7 +177,7 @@ class Storm {
 
   // -- the world -----------------------------------------------------------------------------------
 
-  #function(i: number): Target {
+  #function(i: number): void {
     const sort = i % 4;
     const slow = sort % 2 === 1;
     const callee = sort >= 2 ? this.#targets[i - 2] : undefined;
@@ -177,39 +187,42 @@ class Storm {
       ...(sort === 2 ? { origin: 'kernel', plain: true } : {}),
       ...(i % 8 === 4 ? { retSize: 0 } : {}),
     });
-    return this.#target(fn, { slow, callee, replaceable: sort === 2, removable: false });
+    this.#add(fn, { slow, callee, replaceable: sort === 2, removable: false });
   }
 
-  #target(fn: GuestFunction, more: Pick<Target, 'slow' | 'callee' | 'replaceable' | 'removable'>): Target {
-    return {
+  #add(fn: GuestFunction, more: Pick<Target, 'slow' | 'callee' | 'replaceable' | 'removable'>): void {
+    const target: Target = {
       ...fn,
       ...more,
       taskCalls: 0n,
-      loaded: true,
       answers: new Set(),
       programs: [],
       attached: [],
       idle: [],
       observer: undefined,
     };
+    this.#targets.push(target);
+    this.#loaded.push(target);
   }
 
-  /** A task that calls functions until the host has nothing left to do, the last of them on its way out. */
-  #spawn(name: string, cpu: number): void {
+  /** A task that calls functions, the last of them on its way out; another one follows while the host has things to do. */
+  #spawn(cpu: number): void {
     let called: Target | undefined;
     let ending = false;
     const next = (): TaskCall | undefined => {
       if (called !== undefined) this.#checkReturn(task, called);
       called?.module.put();
       called = undefined;
+      const over = this.#sim.waiting === 0;
+      if (ending && !over) this.#spawn(task.cpu);
       if (ending) return undefined;
-      ending = this.#sim.waiting === 0;
-      called = this.#one(this.#targets.filter(({ loaded }) => loaded));
+      ending = over || this.#sim.pick(1, this.#lifespan) === 1;
+      called = this.#one(this.#loaded);
       called.module.tryGet();
       called.taskCalls++;
       return { fn: called.addr, args: [BigInt(task.id), 1000n], exiting: ending };
     };
-    const task = this.#sim.spawn(name, cpu, next);
+    const task = this.#sim.spawn(`t${this.#tasks++}`, cpu, next);
   }
 
   /** What a call came back with, and that its task is in no section and may migrate again. */
@@ -226,7 +239,8 @@ class Storm {
   #program(target: Target, kind: AttachKind, role: 'observer' | 'any'): Program {
     const chance = (percent: number): boolean => role === 'any' && this.#sim.pick(1, 100) <= percent;
     const sleepable = target.slow && kind !== 'freplace' && chance(60);
-    const callee = this.#callee(target, sleepable, chance);
+    // A freplace program has no recursion counter: it must not call what it replaces.
+    const callee = kind === 'freplace' ? undefined : this.#callee(target, sleepable, chance);
     const modifies = kind === 'freplace' || kind === 'fmod_ret' || kind === 'lsm';
     const isVoid = target.model.ret.sizeBytes === 0;
     const returns = modifies && (kind === 'freplace' || chance(30)) ? 10 + this.#programs : 0;
@@ -265,18 +279,27 @@ class Storm {
   }
 
   #attachSome(): void {
-    const target = this.#one(this.#targets);
+    const target = this.#one(this.#loaded);
     if (!this.#room(target)) return;
-    const kind = this.#kind(target);
-    const again = target.idle.findIndex(({ prog }) => prog.kind === kind);
-    if (again >= 0 && this.#sim.pick(1, 2) === 1) this.#link(...(target.idle.splice(again, 1) as [Program]));
-    else this.#link(this.#program(target, kind, 'any'));
+    this.#link(this.#take(target, this.#kind(target)));
   }
 
-  #room({ loaded, attached }: Target): boolean {
-    return (
-      loaded && attached.length < MOST_PROGRAMS && attached.every(({ prog }) => prog.kind !== 'freplace')
-    );
+  /** One that was detached, or a new one. */
+  #take(target: Target, kind: AttachKind): Program {
+    const idle = target.idle.findIndex(({ prog }) => prog.kind === kind);
+    const [again] = idle < 0 ? [] : target.idle.splice(idle, 1);
+    return again ?? this.#program(target, kind, 'any');
+  }
+
+  #retire(program: Program): void {
+    // Nothing holds a freplace program while it runs: its caller would, a program itself.
+    const stays = program.prog.kind === 'freplace' || this.#sim.pick(1, 100) <= this.#reuse;
+    if (stays) program.target.idle.push(program);
+    else program.prog.put();
+  }
+
+  #room({ attached }: Target): boolean {
+    return attached.length < MOST_PROGRAMS && attached.every(({ prog }) => prog.kind !== 'freplace');
   }
 
   #kind(target: Target): AttachKind {
@@ -289,6 +312,7 @@ class Storm {
   #link(program: Program): void {
     const { trampolines } = this.#kernel;
     const { target } = program;
+    this.#kernel.trace(`attach ${program.prog.name} to ${target.name}`);
     const tr = trampolines.get(this.#kernel, target.key, target);
     try {
       linkProg(this.#kernel, program.prog, tr);
@@ -304,6 +328,7 @@ class Storm {
     const { trampolines } = this.#kernel;
     const { target } = program;
     const tr = trampolines.get(this.#kernel, target.key, target);
+    this.#kernel.trace(`detach ${program.prog.name} from ${target.name}`);
     target.attached.splice(target.attached.indexOf(program), 1);
     this.#detached++;
     unlinkProg(this.#kernel, program.prog, tr);
@@ -313,48 +338,43 @@ class Storm {
   }
 
   #detachSome(): void {
-    const target = this.#one(this.#targets);
+    const target = this.#one(this.#loaded);
     const choice = target.attached.filter((program) => program !== target.observer);
     if (choice.length === 0) return;
     const program = this.#one(choice);
     this.#unlink(program);
-    // Nothing holds a freplace program while it runs: its caller would, a program itself.
-    if (program.prog.kind === 'freplace' || this.#sim.pick(1, 3) === 1) target.idle.push(program);
-    else program.prog.put();
+    this.#retire(program);
   }
 
   #loadModule(): void {
-    if (this.#targets.some(({ removable, loaded }) => removable && loaded)) return;
+    if (this.#loaded.some(({ removable }) => removable)) return;
     const fn = this.#guest.addFunction(`m${this.#modules++}`, { sleeps: true });
-    this.#targets.push(
-      this.#target(fn, { slow: true, callee: undefined, replaceable: false, removable: true }),
-    );
+    this.#add(fn, { slow: true, callee: undefined, replaceable: false, removable: true });
   }
 
   #unloadModule(): void {
-    const target = this.#targets.find(({ removable, loaded }) => removable && loaded);
+    const target = this.#loaded.find(({ removable }) => removable);
     if (target === undefined) return;
-    const used = target.module.references > 0;
+    const inUse = target.module.references > 0;
     try {
       target.module.unload();
-      target.loaded = false;
-      for (const { prog } of target.idle.splice(0)) prog.put();
     } catch (error) {
-      if (!used || !(error instanceof KernelError) || error.code !== 'EBUSY') throw error;
+      if (inUse && error instanceof KernelError && error.code === 'EBUSY') return;
+      throw error;
     }
-    if (!target.loaded && target.attached.length > 0) {
-      this.#problem(`${target.name} is unloaded while it is traced`);
-    }
+    this.#loaded.splice(this.#loaded.indexOf(target), 1);
+    if (target.attached.length > 0) this.#problem(`${target.name} is unloaded while it is traced`);
+    for (const { prog } of target.idle.splice(0)) prog.put();
   }
 
   /** An attach that fails somewhere must leave everything as it was. */
   #failingAttach(): void {
-    const target = this.#one(this.#targets);
+    const target = this.#one(this.#loaded);
     if (!this.#room(target)) return;
     const traced = target.attached.length > 0;
     const points: FailPoint[] = ['alloc-progs', 'alloc-im', 'charge', 'alloc-image', 'percpu-ref', 'emit'];
     points.push(...((traced ? ['modify'] : ['alloc-trampoline', 'register']) as FailPoint[]));
-    const program = this.#program(target, 'fentry', 'any');
+    const program = this.#take(target, 'fentry');
     const before = this.#state(target);
     this.#kernel.fail.arm(this.#one(points));
     try {
@@ -366,7 +386,7 @@ class Storm {
     }
     this.#kernel.fail.disarm();
     if (this.#state(target) !== before) this.#problem(`a failed attach to ${target.name} left something`);
-    program.prog.put();
+    this.#retire(program);
   }
 
   #state(target: Target): string {
@@ -391,6 +411,7 @@ class Storm {
         this.#unlink(program);
         target.idle.push(program);
       }
+      for (const program of target.idle) this.#checkIdle(program);
       for (const { prog } of target.idle.splice(0)) prog.put();
     }
   }
@@ -414,10 +435,10 @@ class Storm {
       if (count !== 0) this.#problem(`${count} ${what} in the end`);
     }
     for (const { name } of kernel.kallsyms.list()) {
-      const module = this.#targets.some((target) => target.name === name && target.loaded);
+      const module = this.#loaded.some((target) => target.name === name);
       if (!module && !this.#ksyms.has(name)) this.#problem(`symbol ${name} is left`);
     }
-    for (const target of this.#targets.filter(({ loaded }) => loaded)) this.#checkTarget(target);
+    for (const target of this.#loaded) this.#checkTarget(target);
   }
 
   #checkTarget(target: Target): void {
@@ -431,18 +452,25 @@ class Storm {
     }
   }
 
-  /** It ran in every call but those that the recursion counter refused, and is not running now. */
+  /** It ran in every call but those that the recursion counter refused. */
   #checkObserver({ target, runs, prog }: Program): void {
-    let misses = 0n;
-    for (const { id } of this.#kernel.machine.cpus) {
-      const counters = prog.counters(id);
-      misses += counters.misses;
-      if (counters.active !== 0) this.#problem(`${prog.name} runs on CPU ${id} in the end`);
-    }
+    const misses = this.#kernel.machine.cpus.reduce((sum, { id }) => sum + prog.counters(id).misses, 0n);
     const calls = this.#calls(target);
     if (runs() + misses !== calls) {
       this.#problem(`${prog.name}: ${calls} calls, but ${runs()} runs and ${misses} misses`);
     }
+  }
+
+  /** No task is left, so no CPU runs it; and no statistics were counted but of its runs. */
+  #checkIdle({ prog, runs }: Program): void {
+    let counted = 0n;
+    for (const { id } of this.#kernel.machine.cpus) {
+      const counters = prog.counters(id);
+      counted += counters.runs;
+      if (counters.active !== 0)
+        this.#problem(`${prog.name} is active ${counters.active | 0} on CPU ${id} in the end`);
+    }
+    if (counted > runs()) this.#problem(`${prog.name}: ${runs()} runs, but ${counted} counted`);
   }
 
   /** How often a function was called: by tasks, by the function that calls it, by programs. */

@@ -3,7 +3,8 @@ import type { KernelBug } from '../../../tramp/index.ts';
 import { Stage } from './stage.ts';
 
 /*
- * An image that does not call the original, each of its waits left out or out of order.
+ * An image that does not call the original, each of its waits left out or out of order. The waits are the
+ * seeds' own, each once; what they miss is in entered-late.test.ts.
  *
  *   image:   save .. enter |  sleepable program  | exit .. restore, leave, ret
  *   held by: tasks         |  tasks trace        | tasks
@@ -17,7 +18,7 @@ interface Outcome {
 
 /** A task sleeps in a sleepable program while its image is retired. */
 async function asleepInTheProgram(bugs: readonly KernelBug[], preemption: boolean): Promise<Outcome> {
-  const stage = await Stage.create({ bugs, preemption });
+  const stage = await Stage.create({ bugs, preemption, programLifetime: 'kernel' });
   const f = stage.guest.addFunction('f');
   const s = stage.guest.addProgram('S', 'fentry', { sleepable: true, sleeps: true });
   stage.attach(s, f);
@@ -38,7 +39,7 @@ async function asleepInTheProgram(bugs: readonly KernelBug[], preemption: boolea
  * the program's read-side section and not yet the image.
  */
 async function behindTheProgram(bugs: readonly KernelBug[], preemption: boolean): Promise<Outcome> {
-  const stage = await Stage.create({ bugs, preemption });
+  const stage = await Stage.create({ bugs, preemption, programLifetime: 'kernel' });
   const f = stage.guest.addFunction('f');
   const s = stage.guest.addProgram('S', 'fentry', { sleepable: true, sleeps: true });
   stage.attach(s, f);
