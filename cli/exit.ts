@@ -14,8 +14,14 @@ export const Exit = {
 /** One line on stderr that says what, where and what to do; the stack only on request. Gives the exit code. */
 export function report(error: unknown): number {
   if (process.env['TRAMPLAB_DEBUG'] === '1') console.error(error);
-  else console.error(`tramplab: ${line(error).replace(/\s*\n\s*/g, ' ')}`);
+  else console.error(`tramplab: ${printable(line(error))}`);
   return Exit.BAD_INPUT;
+}
+
+/** On one line, and without what a terminal would obey: messages quote what users wrote. */
+function printable(text: string): string {
+  const oneLine = text.replace(/\s*\n\s*/g, ' ');
+  return oneLine.replace(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
 function line(error: unknown): string {

@@ -101,17 +101,16 @@ async function programOf(
   source: string,
   objects: Map<string, ProgramObject>,
 ): Promise<ProgramCode> {
-  const colon = source.lastIndexOf(':');
-  if (/\.(s|S|asm)$/.test(source) || colon < 0) {
-    if (!/\.(s|S|asm)$/.test(source)) {
-      throw new InputError('--attach', undefined, `${source}: wanted FILE.s or FILE.o:FUNCTION`);
-    }
+  if (/\.(s|S|asm)$/.test(source)) {
     return lab.assemble(basename(source).replace(/\.\w+$/, ''), readText(source), source);
   }
-  const file = source.slice(0, colon);
+  const [, file, fn] = /^(.+):([^:]+)$/.exec(source) ?? [];
+  if (file === undefined || fn === undefined) {
+    throw new InputError('--attach', undefined, `${source}: wanted FILE.s or FILE.o:FUNCTION`);
+  }
   const object = objects.get(file) ?? lab.loadPrograms(file);
   objects.set(file, object);
-  return object.program(source.slice(colon + 1));
+  return object.program(fn);
 }
 
 /** A whole number greater than 0 from an option. @throws InputError */

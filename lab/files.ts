@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { InputError } from '../lib/index.ts';
 
 /** What is wrong with a file, in words, by the system's error code. */
@@ -9,9 +9,13 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** A whole file. @throws InputError why it cannot be read */
 export function readBytes(file: string): Uint8Array {
+  if (file === '') throw new InputError('file', undefined, 'its name is empty');
   try {
+    // Some devices never end.
+    if (statSync(file).isCharacterDevice()) throw new InputError(file, undefined, 'is a device; give a file');
     return readFileSync(file);
   } catch (error) {
+    if (error instanceof InputError) throw error;
     const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
     throw new InputError(file, undefined, REASONS[code] ?? `cannot be read (${code})`);
   }

@@ -8,6 +8,7 @@ import { atWidth } from './values.ts';
 
 /** Longest x86 instruction, bytes. */
 const MAX_INSN = 15;
+const NO_BYTES = new Uint8Array();
 
 /** One run of a program, as it happened. */
 export interface Seen {
@@ -64,6 +65,7 @@ export class Watcher {
   /** The program whose enter function was called last, until it is called itself or skipped. */
   #entered: WatchedProg | undefined;
   readonly #running: Running[] = [];
+  readonly #described = new Map<bigint, { readonly bytes: Uint8Array; readonly event: TraceEvent }>();
   readonly #onInstruction: ((event: TraceEvent) => void) | undefined;
 
   constructor(kernel: Kernel, progs: readonly WatchedProg[], onInstruction?: (event: TraceEvent) => void) {
@@ -97,17 +99,7 @@ export class Watcher {
 
   #before(cpu: Vcpu): void {
     const rip = cpu.regs.get('rip');
-    const { kallsyms } = this.#kernel;
-    if (this.#onInstruction !== undefined) {
-      const at = kallsyms.locate(kaddr(rip));
-      const place = at === undefined ? undefined : `${at.symbol}+0x${at.offset.toString(16)}`;
-      this.#onInstruction({
-        address: kaddr(rip),
-        place,
-        instruction: this.#textAt(kaddr(rip)),
-        step: at?.step,
-      });
-    }
+    this.#onInstruction?.(this.#describe(kaddr(rip)));
     const last = this.#running.at(-1);
     if (last !== undefined && rip === last.returnTo && cpu.regs.get('rsp') === last.rsp) {
       last.seen.returned = cpu.regs.get('rax');
@@ -121,14 +113,27 @@ export class Watcher {
     this.#enter(entered, cpu);
   }
 
-  #textAt(address: Kaddr): string {
+  /** Loops come to the same instruction again and again: it is decoded once, as long as its bytes stay. */
+  #describe(address: Kaddr): TraceEvent {
     const { memory } = this.#kernel.machine;
     const region = memory.regionAt(address);
-    if (region === undefined) return '(unmapped)';
-    const left = Number(region.start - address) + region.sizeBytes;
-    const bytes = memory.bytes(address, Math.min(left, MAX_INSN));
-    const [first] = listBytes(bytes, address, { nameOf: (target) => this.#kernel.kallsyms.nameOf(target) });
-    return first?.instruction ?? '';
+    const left = region === undefined ? 0 : Number(region.start - address) + region.sizeBytes;
+    const bytes = left === 0 ? NO_BYTES : memory.bytes(address, Math.min(left, MAX_INSN));
+    const known = this.#described.get(address);
+    if (known?.bytes.length === bytes.length && known.bytes.every((byte, i) => byte === bytes[i])) {
+      return known.event;
+    }
+    const { kallsyms } = this.#kernel;
+    const [row] = listBytes(bytes, address, { nameOf: (target) => kallsyms.nameOf(target) });
+    const at = kallsyms.locate(address);
+    const event: TraceEvent = {
+      address,
+      place: at === undefined ? undefined : `${at.symbol}+0x${at.offset.toString(16)}`,
+      instruction: row?.instruction ?? '(unmapped)',
+      step: at?.step,
+    };
+    this.#described.set(address, { bytes: bytes.slice(), event });
+    return event;
   }
 
   #enter(watched: WatchedProg, cpu: Vcpu): void {

@@ -17,6 +17,10 @@ test('a symbol covers its first byte and its last, and not the one after', () =>
   expect(kallsyms.lookup(addrAdd(BASE, 4095))).toEqual({ ksym: image, offset: 4095 });
   expect(kallsyms.lookup(addrAdd(BASE, 4096))).toBeUndefined();
   expect(kallsyms.lookup(addrAdd(BASE, -1))).toBeUndefined();
+  // also where the page goes on
+  kallsyms.add(ksym('helper', addrAdd(BASE, 8192), 100));
+  expect(kallsyms.lookup(addrAdd(BASE, 8192 + 99))?.offset).toBe(99);
+  expect(kallsyms.lookup(addrAdd(BASE, 8192 + 100))).toBeUndefined();
 });
 
 test('one that spans pages is found in each, up to the end of the address space', () => {
