@@ -287,7 +287,7 @@ export class Lab {
       const limit = options.steps === undefined ? {} : { steps: options.steps };
       const watched = options.watch === true || options.onInstruction !== undefined;
       const watcher = watched
-        ? new Watcher(this.kernel, this.#watchable(), options.onInstruction)
+        ? new Watcher(this.kernel, () => this.#watchable(), options.onInstruction)
         : undefined;
       const entry = found.symbol.address;
       const result =

@@ -58,8 +58,9 @@ interface Running {
 export class Watcher {
   readonly seen: Seen[] = [];
   readonly #kernel: Kernel;
+  readonly #attached: () => readonly WatchedProg[];
   /** By the address of their struct bpf_prog: many programs may share one code. */
-  readonly #progs: ReadonlyMap<bigint, WatchedProg>;
+  readonly #progs = new Map<bigint, WatchedProg>();
   readonly #enterFunctions: ReadonlySet<bigint>;
   readonly #exitFunctions: ReadonlySet<bigint>;
   /** The program whose enter function was called last, until it is called itself or skipped. */
@@ -68,9 +69,15 @@ export class Watcher {
   readonly #described = new Map<bigint, { readonly bytes: Uint8Array; readonly event: TraceEvent }>();
   readonly #onInstruction: ((event: TraceEvent) => void) | undefined;
 
-  constructor(kernel: Kernel, progs: readonly WatchedProg[], onInstruction?: (event: TraceEvent) => void) {
+  /** @param attached what is attached now: `onInstruction` may change that */
+  constructor(
+    kernel: Kernel,
+    attached: () => readonly WatchedProg[],
+    onInstruction?: (event: TraceEvent) => void,
+  ) {
     this.#kernel = kernel;
-    this.#progs = new Map(progs.map((watched) => [watched.prog.address, watched]));
+    this.#attached = attached;
+    this.#remember();
     const helpers = Object.entries(kernel.helpers);
     const family = (prefix: string): Set<bigint> =>
       new Set(helpers.filter(([name]) => name.startsWith(prefix)).map(([, address]) => address));
@@ -105,12 +112,22 @@ export class Watcher {
       last.seen.returned = cpu.regs.get('rax');
       this.#running.pop();
     }
-    if (this.#enterFunctions.has(rip)) this.#entered = this.#progs.get(cpu.regs.get('rdi'));
+    if (this.#enterFunctions.has(rip)) this.#entered = this.#find(cpu.regs.get('rdi'));
     else if (this.#exitFunctions.has(rip)) this.#entered = undefined;
     const entered = this.#entered;
     if (entered === undefined || rip !== entered.prog.bpfFunc) return;
     this.#entered = undefined;
     this.#enter(entered, cpu);
+  }
+
+  /** Programs that were detached meanwhile are remembered: an old image still runs them. */
+  #find(address: bigint): WatchedProg | undefined {
+    this.#remember();
+    return this.#progs.get(address);
+  }
+
+  #remember(): void {
+    for (const watched of this.#attached()) this.#progs.set(watched.prog.address, watched);
   }
 
   /** Loops come to the same instruction again and again: it is decoded once, as long as its bytes stay. */

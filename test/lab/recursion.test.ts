@@ -142,6 +142,33 @@ test('what the instruction callback throws comes out, and the CPU can be used ag
   expect(lab.call('shave_yak', [5]).ret).toBe(120n);
 });
 
+test('programs may come and go in the middle of a watched call', async () => {
+  const { lab, target } = await labWith('demo.o', { cpus: 2 });
+  const probe = await lab.assemble('probe', 'xor eax, eax\nret');
+  const entry = symbolAddress(target, 'shave_yak');
+  const attached: Attachment[] = [lab.attach('fexit', 'shave_yak', probe)];
+  let entries = 0;
+  const { seen, ret, fault } = lab.call('shave_yak', [6], {
+    onInstruction: ({ address }) => {
+      if (address !== entry) return;
+      // The entry is about to run: from now on it calls another image, or none.
+      entries++;
+      if (entries === 3) attached.push(lab.attach('fentry', 'shave_yak', probe));
+      if (entries === 5) for (const each of attached.splice(0)) each.detach();
+      // calls on another CPU do not disturb; on this one they are refused
+      expect(lab.call('shave_yak', [1], { cpu: 1 }).ret).toBe(1n);
+      expect(() => lab.call('shave_yak', [1])).toThrow('a call is in flight on CPU 0');
+    },
+  });
+  expect([ret, fault, entries]).toEqual([720n, null, 7]);
+  const kinds = seen.map(({ kind, args }) => `${kind} ${args[0]}`);
+  // Depths 6 and 5 went through the first image, 4 and 3 through the second; both images are retired on the
+  // way, so that what comes back into them jumps over fexit programs.
+  expect(kinds).toEqual(['fentry 4', 'fentry 3']);
+  expect([...lab.kernel.retired]).toEqual([]);
+  expect(lab.kernel.modmem.pages).toBe(0);
+});
+
 test('a program that jumps back to its first instruction has run once', async () => {
   const { lab } = await labWith('demo.o');
   const source = ['again: inc dword ptr [rdi]', 'cmp dword ptr [rdi], 9', 'jb again', 'xor eax, eax', 'ret'];
