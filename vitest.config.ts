@@ -10,6 +10,7 @@ export default defineConfig({
     coverage: {
       provider: 'v8',
       include: ['tramp/**/*.ts'],
+      exclude: ['test/**'],
       reporter: ['text', 'json'],
       reportsDirectory: 'dist/coverage',
       thresholds: { branches: 95 },

@@ -90,6 +90,7 @@ test('trampolines by key; one that nobody named; one that is replaced', () => {
   const plain = guest.addFunction('plain', { plain: true, origin: 'kernel' });
   linkProg(guest.kernel, guest.addProgram('r', 'freplace').prog, get(plain));
   guest.kernel.trampolines.lookup(guest.kernel, 5n);
+  expect(formatReport(report())).toMatch(/^0x5 +- +1 +- /m);
   expect(report().trampolines.map(({ key, function: fn, extension }) => [key, fn, extension])).toEqual([
     [5n, null, null],
     [plain.key, 'plain', 'r'],
@@ -171,6 +172,7 @@ describe('what a retired image waits for', () => {
     cpu?.run({ stopAt: guest.kernel.scheduleEntry });
     unlinkProg(guest.kernel, prog, tr);
     expect(report().images[0]?.waitsFor).toEqual({ flavour: 'rcu-tasks-trace', tasks: [] });
+    expect(formatReport(report())).toMatch(/ rcu-tasks-trace$/m);
     guest.kernel.settle();
     expect(report().images[0]?.waitsFor).toEqual({ flavour: 'rcu-tasks-trace', tasks: ['call on cpu0'] });
   });
