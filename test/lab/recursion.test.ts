@@ -18,8 +18,6 @@ describe.each(['v5.13', 'v5.15'] as const)('%s', (revision) => {
     'a program that calls the function it traces is skipped there: %s, sleepable %s',
     async (kind, sleepable) => {
       const { lab, probes } = await labWith('demo.o', { revision });
-      // v5.13 has no recursion counter for sleepable programs: see the next test.
-      if (sleepable && revision === 'v5.13') return;
       const attachment = lab.attach(kind, 'schedule_coffee', probes.program('coffee_nested'), { sleepable });
       const { seen, fault, ret } = lab.call('schedule_coffee', [1, 2, 300], { watch: true });
       expect(fault).toBeNull();
@@ -66,7 +64,7 @@ describe.each(['v5.13', 'v5.15'] as const)('%s', (revision) => {
   });
 
   test('a traced function that calls itself is traced at every depth', async () => {
-    const { lab, probes } = await labWith('demo.o', { revision });
+    const { lab } = await labWith('demo.o', { revision });
     const fexit = lab.attach('fexit', 'shave_yak', await lab.assemble('probe', 'xor eax, eax\nret'));
     const { seen, ret } = lab.call('shave_yak', [6], { watch: true });
     expect(ret).toBe(720n);
@@ -80,7 +78,6 @@ describe.each(['v5.13', 'v5.15'] as const)('%s', (revision) => {
       [6n, 720n, 0],
     ]);
     expect(misses(fexit, 1)).toEqual([0n]);
-    expect(probes.globals().length).toBeGreaterThan(0);
   });
 
   test('misses are counted on the CPU where they happen', async () => {
