@@ -17,6 +17,7 @@ const HELP = `npm run storm -- [options]
   --operations N   operations of the host: attach, detach, ... (60)
   --lifespan N     calls that a task makes on average before it exits (10)
   --reuse N        of 100 detached programs, how many are attached again (50)
+  --host-weight N  how likely an operation is, where a vCPU's running on is 20 (1)
   --slice N        instructions that a vCPU runs at most without a break (24)
   --no-preemption  a kernel without CONFIG_PREEMPTION
   --kernel-lifetime  programs live as in v5.13 and v5.15, not until their images are gone
@@ -34,6 +35,7 @@ const { values } = parseArgs({
     operations: { type: 'string', default: '60' },
     lifespan: { type: 'string', default: '10' },
     reuse: { type: 'string', default: '50' },
+    'host-weight': { type: 'string', default: '1' },
     slice: { type: 'string', default: '24' },
     'no-preemption': { type: 'boolean', default: false },
     'kernel-lifetime': { type: 'boolean', default: false },
@@ -53,6 +55,7 @@ async function campaign(): Promise<void> {
     operations: Number(values.operations),
     lifespan: Number(values.lifespan),
     reuse: Number(values.reuse),
+    hostWeight: Number(values['host-weight']),
     slice: Number(values.slice),
     preemption: !values['no-preemption'],
     programLifetime: values['kernel-lifetime'] ? 'kernel' : 'held',

@@ -17,6 +17,8 @@ export interface SimulationOptions {
   readonly seed: number;
   /** Longest run of instructions on one CPU without anything else happening; default 24. */
   readonly slice?: number;
+  /** How likely an operation of the host is, where it is 20 that a given CPU runs on; default 1. */
+  readonly hostWeight?: number;
   /**
    * Events kept for a report; default 400. With 0 nothing is written down, which is several times faster:
    * the same seed run again with a history shows the same events.
@@ -47,7 +49,7 @@ interface Source {
 }
 
 /** How likely things are, beside each other. */
-const Weight = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 10, callback: 10, host: 1 } as const;
+const Weight = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 10, callback: 10 } as const;
 
 export class Simulation {
   readonly kernel: Kernel;
@@ -74,7 +76,7 @@ export class Simulation {
       ...RCU_FLAVOURS.flatMap((name) => this.#flavour(kernel.grace.flavours[name])),
       this.#work(),
       this.#releases(),
-      this.#operations(),
+      this.#operations(options.hostWeight ?? 1),
     ];
     this.#weights = this.#sources.map(() => 0);
     kernel.sync = () => this.#between();
@@ -226,9 +228,9 @@ export class Simulation {
     };
   }
 
-  #operations(): Source {
+  #operations(weight: number): Source {
     return {
-      weight: () => (this.#host.length > 0 ? Weight.host : 0),
+      weight: () => (this.#host.length > 0 ? weight : 0),
       happen: () => {
         const next = this.#host.shift();
         if (next === undefined) return;
