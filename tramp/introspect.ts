@@ -220,11 +220,11 @@ export function formatReport(report: KernelReport): string {
       ['symbol', 'address', 'bytes', 'module'],
       ksyms
         .filter(({ kind }) => kind !== 'kernel')
-        .map(({ name, address, sizeBytes, kind, module }) => [
+        .map(({ name, address, sizeBytes, module }) => [
           name,
           hex16(address),
           String(sizeBytes),
-          kind === 'bpf' ? '[bpf]' : (module ?? '-'),
+          module ?? '[bpf]',
         ]),
     ),
     `charged pages: ${modmemPages}`,

@@ -108,6 +108,16 @@ describe('the number of images', () => {
 });
 
 describe('what an image is made with', () => {
+  test('is known as long as it lives', () => {
+    const tr = get(f);
+    const prog = link(add('fentry'), tr);
+    const im = image(tr);
+    expect(im.code()?.bytes).toEqual(im.bytes());
+    unlink(prog, tr);
+    guest.kernel.settle();
+    expect(im.code()).toBeUndefined();
+  });
+
   test('without fexit and fmod_ret it does not call the function', () => {
     const tr = get(f);
     link(add('fentry'), tr);

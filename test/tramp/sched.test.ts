@@ -1,0 +1,83 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { linkProg, Scheduler, type Task } from '../../tramp/index.ts';
+import { createGuest, type Guest, type GuestFunction } from './guest.ts';
+
+let guest: Guest;
+let sched: Scheduler;
+let f: GuestFunction;
+
+beforeEach(async () => {
+  guest = await createGuest({ cpus: 2 });
+  sched = new Scheduler(guest.kernel);
+  f = guest.addFunction('f', { sleeps: true });
+});
+afterEach(() => guest.close());
+
+/** A task on CPU 0 that makes one call of f. */
+function spawn(name: string): Task {
+  const calls = [{ fn: f.addr, args: [1n, 2n] }];
+  return sched.spawn(name, 0, () => calls.shift());
+}
+
+test('a task calls, sleeps, is woken, moves, returns and is gone', () => {
+  const task = spawn('t');
+  sched.dispatch(task);
+  expect(sched.run(0, 1000)).toMatchObject({ what: 'slept', task });
+  expect([task.onRq, task.voluntarySwitches, sched.asleep]).toEqual([false, 1, [task]]);
+  expect(sched.migrate(task, 1)).toBe(true);
+  sched.wake(task);
+  expect([sched.runnable(0), sched.runnable(1)]).toEqual([[], [task]]);
+  sched.dispatch(task);
+  expect(sched.run(1, 1000)).toMatchObject({ what: 'returned', task });
+  expect(task.results).toEqual([3n]);
+  expect(sched.run(1, 1000)).toEqual({ what: 'gone', task });
+  expect(sched.tasks).toEqual([]);
+  // Its struct is freed; what it held is nothing.
+  expect([task.rcuReadLockNesting, task.trcReaderNesting, task.migrationDisabled]).toEqual([0, 0, 0]);
+});
+
+test('a CPU without a task does nothing', () => {
+  expect(sched.run(1, 1000)).toEqual({ what: 'idle' });
+  expect(sched.preemptible(1)).toBe(false);
+});
+
+test('one that sleeps inside rcu_read_lock is warned about', () => {
+  const { prog } = guest.addProgram('p', 'fentry', { sleeps: true });
+  linkProg(guest.kernel, prog, guest.kernel.trampolines.get(guest.kernel, f.key, f));
+  sched.dispatch(spawn('t'));
+  expect(sched.run(0, 1000).what).toBe('slept');
+  expect(guest.kernel.warnings).toEqual(['schedule: t sleeps inside rcu_read_lock']);
+});
+
+describe('what a scheduler never does', () => {
+  test('two tasks on one CPU', () => {
+    const [one, two] = [spawn('one'), spawn('two')];
+    sched.dispatch(one);
+    expect(() => sched.dispatch(two)).toThrow('CPU 0 is busy');
+  });
+
+  test('a task that sleeps on a CPU', () => {
+    const task = spawn('t');
+    sched.dispatch(task);
+    sched.run(0, 1000);
+    expect(() => sched.dispatch(task)).toThrow('t cannot be dispatched');
+  });
+
+  test('preempt a CPU that has no task', () => {
+    expect(() => sched.preempt(0)).toThrow('CPU 0 has no task to preempt');
+  });
+
+  test('wake a task that is awake', () => {
+    expect(() => sched.wake(spawn('t'))).toThrow('t is awake');
+  });
+
+  test('move a task that is on a CPU', () => {
+    const task = spawn('t');
+    sched.dispatch(task);
+    expect(() => sched.migrate(task, 1)).toThrow('t is on a CPU');
+  });
+
+  test('use a CPU that is not there', () => {
+    expect(() => sched.spawn('t', 2, () => undefined)).toThrow('no CPU 2');
+  });
+});
