@@ -14,6 +14,8 @@
  *                           |
  *                         freed: ksym gone, text int3 and unmapped, charge returned
  *
+ * Who waits for whom and why, and where the kernel's waits are too few: docs/lifetimes.md
+ *
  * Kernel: kernel/bpf/trampoline.c
  */
 
