@@ -2,6 +2,7 @@ import { formatListing } from '../jit/index.ts';
 import { type GlobalVariable, type Lab, type Seen, show, type TraceEvent } from '../lab/index.ts';
 import { hex16, kaddr, toHex } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
+import { trampKind } from '../tramp/index.ts';
 import { columns } from './columns.ts';
 import type { Called, ProgramRow } from './outcome.ts';
 import { paint } from './paint.ts';
@@ -51,7 +52,7 @@ function resultText(lab: Lab, ret: bigint, model: FuncModel | undefined): string
 function seenCells(run: Seen): string[] {
   const { kind, prog, target, depth, args, ret, model } = run;
   const values = model.args.map((arg, i) => `${arg.name ?? `arg${i}`}=${show(arg, args[i] ?? 0n)}`);
-  const result = kind === 'fexit' && ret !== undefined ? ` = ${show(model.ret, ret)}` : '';
+  const result = trampKind(kind, model) === 'fexit' && ret !== undefined ? ` = ${show(model.ret, ret)}` : '';
   const name = kind + (prog.sleepable ? '.s' : '');
   return [
     `${'  '.repeat(depth)}${name}`,
@@ -62,10 +63,12 @@ function seenCells(run: Seen): string[] {
 }
 
 /** What a program returned, where that matters. */
-function verdict({ kind, returned }: Seen): string {
+function verdict({ kind, model, returned }: Seen): string {
   if (returned === undefined) return 'did not return';
   const value = BigInt.asIntN(64, returned);
-  if (kind === 'fmod_ret') return value === 0n ? 'returned 0' : `returned ${value}: original skipped`;
+  const role = trampKind(kind, model);
+  if (role === 'replace') return `returned ${show(model.ret, returned)} in its place`;
+  if (role === 'fmod_ret') return value === 0n ? 'returned 0' : `returned ${value}: original skipped`;
   return value === 0n ? '' : `returned ${value}, which is ignored`;
 }
 

@@ -4,7 +4,7 @@ import type { EngineName } from '../emu/index.ts';
 import { REVISIONS, type RevisionName } from '../jit/index.ts';
 import { createLab, type Lab, type ProgramCode, type ProgramObject, readText } from '../lab/index.ts';
 import { InputError } from '../lib/index.ts';
-import { PROG_KINDS, type ProgKind } from '../tramp/index.ts';
+import { ATTACH_KINDS, type AttachKind } from '../tramp/index.ts';
 
 /** What `run` and `listing` have in common: a target, and what is attached to it. */
 export interface TargetOptions {
@@ -23,11 +23,11 @@ export function addTargetOptions(command: Command): Command {
   return command
     .option(
       '--asm <file>',
-      'assembly text in place of TARGET; labels are functions, `call __fentry__` at their start makes them traceable',
+      'assembly text in place of TARGET; labels are functions, those that start with `call __fentry__` or a 5-byte nop can be traced',
     )
     .option(
       '--attach <kind:function=source>',
-      `attach a program (repeatable); kind ${PROG_KINDS.join(', ')}, .s appended when sleepable; source FILE.s or FILE.o:FUNCTION`,
+      `attach a program (repeatable); kind ${ATTACH_KINDS.join(', ')}; .s appended when sleepable; source FILE.s or FILE.o:FUNCTION`,
       gather,
       [],
     )
@@ -77,7 +77,7 @@ export async function openLab(target: string | undefined, options: TargetOptions
 }
 
 interface Attach {
-  readonly kind: ProgKind;
+  readonly kind: AttachKind;
   readonly sleepable: boolean;
   readonly fn: string;
   readonly source: string;
@@ -87,9 +87,9 @@ interface Attach {
 function parseAttach(text: string): Attach {
   const match = /^([a-z_]+)(\.s)?:([A-Za-z_.$][\w.$]*)=(.+)$/.exec(text);
   const [, word, suffix, fn, source] = match ?? [];
-  const kind = PROG_KINDS.find((candidate) => candidate === word);
+  const kind = ATTACH_KINDS.find((candidate) => candidate === word);
   if (kind === undefined || fn === undefined || source === undefined) {
-    const wanted = `KIND:FUNCTION=SOURCE with KIND one of ${PROG_KINDS.join(', ')}`;
+    const wanted = `KIND:FUNCTION=SOURCE with KIND one of ${ATTACH_KINDS.join(', ')}`;
     throw new InputError('--attach', undefined, `${text}: wanted ${wanted}, as in fentry:f=probe.s`);
   }
   return { kind, sleepable: suffix !== undefined, fn, source };

@@ -36,6 +36,10 @@ export interface StopPlace {
   readonly instructions: number;
 }
 
+function counted(instructions: number): string {
+  return instructions === 1 ? '1 instruction' : `${instructions} instructions`;
+}
+
 /** The fault for a run that ended with anything but the end of the call. */
 export function explainStop(stop: EngineStop, place: StopPlace, memory: Memory, locate: Locator): Fault {
   const { cpu, cpuId, instructions } = place;
@@ -54,7 +58,7 @@ export function explainStop(stop: EngineStop, place: StopPlace, memory: Memory, 
     ...(location && { symbol: { name: location.symbol, offset: location.offset } }),
     ...(location?.step !== undefined && { step: location.step }),
     instructions,
-    detail: `${what}, at ${at} on CPU ${cpuId} after ${instructions} instructions`,
+    detail: `${what}, at ${at} on CPU ${cpuId} after ${counted(instructions)}`,
   };
 }
 

@@ -46,6 +46,8 @@ export const MODULES_RODATA: AddressRange = range(0xffff_ffff_e000_0000n, 0xffff
 
 /** Bytes of a vCPU's stack. Kernel: THREAD_SIZE. */
 export const STACK_BYTES: number = 16384;
+/** Bytes above the first frame, which a caller that reads past its frame may touch. Kernel: struct pt_regs lies there. */
+export const STACK_HEADROOM: number = 256;
 
 /** Whether an address is one of 48 bits, sign-extended. Any other is #GP on hardware. */
 export function isCanonical(address: bigint): boolean {

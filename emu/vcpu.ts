@@ -20,7 +20,7 @@ import type { EngineContext, EngineCpu, EngineStop } from './engine.ts';
 import { PAGE_SIZE } from './engine.ts';
 import { explainStop } from './explain.ts';
 import type { Fault, Locator } from './fault.ts';
-import { STACK_BYTES } from './layout.ts';
+import { STACK_BYTES, STACK_HEADROOM } from './layout.ts';
 import type { Memory } from './memory.ts';
 
 const MAX_ARGS = 6;
@@ -78,7 +78,7 @@ export class MachineVcpu implements Vcpu {
       set: (name, value) => this.#alive().set(name, value),
     };
     const base = home.memory.vmalloc(STACK_BYTES, `stack of CPU ${id}`);
-    const top = addrAdd(base, STACK_BYTES);
+    const top = addrAdd(base, STACK_BYTES - STACK_HEADROOM);
     this.stack = { base, top, guard: addrAdd(base, -PAGE_SIZE) };
     this.#returnSlot = addrAdd(top, -8);
     const slot = home.memory.bytes(this.#returnSlot, 8);

@@ -152,12 +152,14 @@ export class Lab {
   }
 
   /**
-   * Loads assembly text whose labels are functions; those that start with `call __fentry__` can be traced.
+   * Loads assembly text whose labels are functions; those that start with `call __fentry__` or with the
+   * 5-byte nop can be traced.
+   * @param options.as whether its text counts as the kernel's own (default) or as a module's
    * @throws InputError naming the line
    */
-  async loadText(source: string, file = 'text'): Promise<Target> {
-    const name = this.#moduleName(file);
-    return this.#adopt(await loadTextTarget(this.kernel, source, file, name, this.#nextObjId()));
+  async loadText(source: string, file = 'text', options: { readonly as?: Placement } = {}): Promise<Target> {
+    const place = { name: this.#moduleName(file), objId: this.#nextObjId(), as: options.as ?? 'kernel' };
+    return this.#adopt(await loadTextTarget(this.kernel, source, file, place));
   }
 
   /**
@@ -388,7 +390,7 @@ export class Lab {
   }
 
   #watchable(): WatchedProg[] {
-    return [...this.#attached].map(([{ prog }, tr]) => ({ prog, model: tr.target.model }));
+    return [...this.#attached].map(([{ prog }, tr]) => ({ prog, ...tr.target }));
   }
 
   #adopt(target: Target): Target {

@@ -51,7 +51,7 @@ export interface TargetPlace {
 
 /**
  * Loads assembly text as a target: every label that does not start with a dot is a function, and one
- * that starts with `call __fentry__`, as a compiler's does, can be traced.
+ * that starts with `call __fentry__`, as a compiler's does, or with the 5-byte nop can be traced.
  *
  * @throws InputError naming the line
  */
@@ -59,8 +59,7 @@ export async function loadTextTarget(
   kernel: Kernel,
   source: string,
   file: string,
-  name: string,
-  objId: number,
+  { name, objId, as }: TargetPlace,
 ): Promise<Target> {
   // Nothing has to be at the address: the loader takes the calls away before anything runs.
   const fentry = new Map([[FENTRY, kernel.helpers['sched_clock'] as Kaddr]]);
@@ -80,7 +79,7 @@ export async function loadTextTarget(
     symbols: functions,
     functions,
     sites: sitesOf(text, address, functions),
-    origin: 'module',
+    origin: as,
     free,
   });
   return { module, btf: undefined, objId };
@@ -146,10 +145,13 @@ function functionsOf(text: AssembledText, base: Kaddr): LinkedSymbol[] {
   }));
 }
 
-/** A site for each `call __fentry__`. */
+/** A site for each `call __fentry__`, and for each function that starts with the 5-byte nop. */
 function sitesOf(text: AssembledText, base: Kaddr, functions: readonly LinkedSymbol[]): FtraceSite[] {
+  const nops = functions
+    .filter(({ address }) => startsWithNop(text.bytes, Number(address - base)))
+    .map(({ address, name }): FtraceSite => ({ address, function: name, offset: 0, kind: 'nop' }));
   const calls = text.lines.filter((line) => line.text.replace(/\s+/g, ' ') === `call ${FENTRY}`);
-  return calls.map(({ offset }): FtraceSite => {
+  const called = calls.map(({ offset }): FtraceSite => {
     const address = addrAdd(base, offset);
     const holder = functions.find(
       (symbol) => address >= symbol.address && address - symbol.address < BigInt(symbol.sizeBytes),
@@ -157,6 +159,7 @@ function sitesOf(text: AssembledText, base: Kaddr, functions: readonly LinkedSym
     const inside = holder === undefined ? 0 : Number(address - holder.address);
     return { address, function: holder?.name, offset: inside, kind: 'call' };
   });
+  return [...nops, ...called];
 }
 
 function startsWithNop(bytes: Uint8Array, offset: number): boolean {
@@ -206,7 +209,7 @@ export function checkSite(kernel: Kernel, { target, symbol }: TargetFunction): v
   throw new KernelError(
     'EINVAL',
     op,
-    `${name} has no trace site; compile it with -pg -mfentry or -fpatchable-function-entry=5`,
+    `${name} has no trace site; compile it with -pg -mfentry, or start it with call __fentry__ in assembly text`,
   );
 }
 

@@ -10,6 +10,9 @@ import { atWidth } from './values.ts';
 const MAX_INSN = 15;
 const NO_BYTES = new Uint8Array();
 
+/** System V argument registers. */
+const ARG_REGS = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'] as const;
+
 /** One run of a program, as it happened. */
 export interface Seen {
   readonly program: string;
@@ -20,7 +23,7 @@ export interface Seen {
   readonly model: FuncModel;
   /** Depth of nesting: 0 for a program of the function that was called. */
   readonly depth: number;
-  /** The arguments in its context, each at its own width. */
+  /** The arguments in its context (of a freplace program: its own), each at its own width. */
   readonly args: readonly bigint[];
   /** The return value in its context: for fexit programs, and for fmod_ret programs what the one before returned. */
   readonly ret: bigint | undefined;
@@ -38,10 +41,12 @@ export interface TraceEvent {
   readonly step: string | undefined;
 }
 
-/** An attached program, and the model of what it is attached to. */
+/** An attached program, and what it is attached to. */
 export interface WatchedProg {
   readonly prog: BpfProg;
   readonly model: FuncModel;
+  /** Entry of the function. */
+  readonly addr: Kaddr;
 }
 
 interface Running {
@@ -61,10 +66,14 @@ export class Watcher {
   readonly #attached: () => readonly WatchedProg[];
   /** By the address of their struct bpf_prog: many programs may share one code. */
   readonly #progs = new Map<bigint, WatchedProg>();
+  /** The freplace programs, by their code. */
+  readonly #replacements = new Map<bigint, WatchedProg>();
   readonly #enterFunctions: ReadonlySet<bigint>;
   readonly #exitFunctions: ReadonlySet<bigint>;
   /** The program whose enter function was called last, until it is called itself or skipped. */
   #entered: WatchedProg | undefined;
+  /** The instruction before: a freplace program is jumped to from the function's entry. */
+  #previous = 0n;
   readonly #running: Running[] = [];
   readonly #described = new Map<bigint, { readonly bytes: Uint8Array; readonly event: TraceEvent }>();
   readonly #onInstruction: ((event: TraceEvent) => void) | undefined;
@@ -95,7 +104,13 @@ export class Watcher {
         this.#before(cpu);
         const { reason, instructions: done, fault } = cpu.step();
         instructions += done;
-        if (reason === 'returned') return { ret: cpu.regs.get('rax'), instructions, fault: null };
+        if (reason === 'returned') {
+          const ret = cpu.regs.get('rax');
+          // the function itself was a program, which replaces it
+          const last = this.#running.pop();
+          if (last !== undefined) last.seen.returned = ret;
+          return { ret, instructions, fault: null };
+        }
         if (fault !== null) return { ret: 0n, instructions, fault };
       }
     } finally {
@@ -115,9 +130,15 @@ export class Watcher {
     if (this.#enterFunctions.has(rip)) this.#entered = this.#find(cpu.regs.get('rdi'));
     else if (this.#exitFunctions.has(rip)) this.#entered = undefined;
     const entered = this.#entered;
-    if (entered === undefined || rip !== entered.prog.bpfFunc) return;
-    this.#entered = undefined;
-    this.#enter(entered, cpu);
+    const previous = this.#previous;
+    this.#previous = rip;
+    if (entered !== undefined && rip === entered.prog.bpfFunc) {
+      this.#entered = undefined;
+      this.#enter(entered, cpu);
+      return;
+    }
+    const replacement = this.#replacements.get(rip);
+    if (replacement?.addr === previous) this.#enter(replacement, cpu);
   }
 
   /** Programs that were detached meanwhile are remembered: an old image still runs them. */
@@ -127,7 +148,10 @@ export class Watcher {
   }
 
   #remember(): void {
-    for (const watched of this.#attached()) this.#progs.set(watched.prog.address, watched);
+    for (const watched of this.#attached()) {
+      this.#progs.set(watched.prog.address, watched);
+      if (watched.prog.kind === 'freplace') this.#replacements.set(watched.prog.bpfFunc, watched);
+    }
   }
 
   /** Loops come to the same instruction again and again: it is decoded once, as long as its bytes stay. */
@@ -157,9 +181,11 @@ export class Watcher {
     const { memory } = this.#kernel.machine;
     const { prog, model } = watched;
     const rsp = cpu.regs.get('rsp');
-    const ctx = kaddr(cpu.regs.get('rdi'));
-    const word = (index: number): bigint => memory.readU64(addrAdd(ctx, 8 * index));
-    const nrArgs = model.args.length;
+    const word =
+      prog.kind === 'freplace'
+        ? (index: number): bigint => cpu.regs.get(ARG_REGS[index] ?? 'rdi')
+        : wordsAt(this.#kernel, kaddr(cpu.regs.get('rdi')));
+    const keepsReturn = prog.kind !== 'fentry' && prog.kind !== 'freplace' && model.ret.sizeBytes > 0;
     const seen = {
       program: prog.name,
       kind: prog.kind,
@@ -168,10 +194,14 @@ export class Watcher {
       model,
       depth: this.#running.length,
       args: model.args.map((arg, i) => atWidth(arg, word(i))),
-      ret: prog.kind !== 'fentry' && model.ret.sizeBytes > 0 ? atWidth(model.ret, word(nrArgs)) : undefined,
+      ret: keepsReturn ? atWidth(model.ret, word(model.args.length)) : undefined,
       returned: undefined,
     };
     this.seen.push(seen);
     this.#running.push({ watched, returnTo: kaddr(memory.readU64(kaddr(rsp))), rsp: rsp + 8n, seen });
   }
+}
+
+function wordsAt({ machine }: Kernel, ctx: Kaddr): (index: number) => bigint {
+  return (index) => machine.memory.readU64(addrAdd(ctx, 8 * index));
 }

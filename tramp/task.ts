@@ -6,6 +6,8 @@ import type { RcuTask } from './rcu.ts';
 
 /** Stack of a task, bytes. Kernel: THREAD_SIZE */
 const STACK_BYTES = 16 * 1024;
+/** Room above the first frame. Kernel: struct pt_regs lies there */
+const STACK_HEADROOM = 256;
 
 /** A call that a task makes into the kernel. */
 export interface TaskCall {
@@ -59,7 +61,7 @@ export class Task implements RcuTask {
     this.#next = next;
     this.struct = memory.kmalloc(TaskStruct.size, `task ${name}`);
     this.#stack = memory.vmalloc(STACK_BYTES, `stack of ${name}`);
-    this.stackTop = addrAdd(this.#stack, STACK_BYTES);
+    this.stackTop = addrAdd(this.#stack, STACK_BYTES - STACK_HEADROOM);
   }
 
   get onRq(): boolean {
