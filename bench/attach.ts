@@ -16,7 +16,7 @@ const COUNTS: readonly number[] = [10, 1_000, 20_000];
 const STRIDE = 16;
 /** Functions of one module. */
 const PER_MODULE = 50;
-const SAMPLES = 2_000;
+const SAMPLES = 20_000;
 
 const MODEL: FuncModel = {
   name: 'f',

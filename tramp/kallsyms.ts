@@ -1,6 +1,7 @@
 import type { Code } from '../jit/index.ts';
 import { insnAt, stepPath } from '../jit/index.ts';
 import { hex16, type Kaddr } from '../lib/index.ts';
+import { Multimap } from './multimap.ts';
 
 /** What kind of thing a symbol names: it decides which text may be poked how. */
 export type KsymKind = 'kernel' | 'module' | 'bpf';
@@ -33,30 +34,30 @@ const page = (address: bigint): number => Number(address >> PAGE_SHIFT);
  * Kernel: kernel/kallsyms.c for kernel and module symbols, the bpf_ksym tree of kernel/bpf/core.c for images.
  */
 export class Kallsyms {
-  readonly #byPage = new Map<number, Ksym[]>();
-  readonly #byName = new Map<string, Ksym[]>();
+  readonly #byPage = new Multimap<number, Ksym>();
+  readonly #byName = new Multimap<string, Ksym>();
 
   add(ksym: Ksym): void {
-    for (const key of pagesOf(ksym)) push(this.#byPage, key, ksym);
-    push(this.#byName, ksym.name, ksym);
+    for (const key of pagesOf(ksym)) this.#byPage.add(key, ksym);
+    this.#byName.add(ksym.name, ksym);
   }
 
   remove(ksym: Ksym): void {
-    for (const key of pagesOf(ksym)) drop(this.#byPage, key, ksym);
-    drop(this.#byName, ksym.name, ksym);
+    for (const key of pagesOf(ksym)) this.#byPage.remove(key, ksym);
+    this.#byName.remove(ksym.name, ksym);
   }
 
   /** The symbol whose range holds the address. Kernel: kallsyms_lookup, bpf_ksym_find. */
   lookup(address: Kaddr): KsymHit | undefined {
     const ksym = this.#byPage
       .get(page(address))
-      ?.find(({ start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes));
+      .find(({ start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes));
     return ksym === undefined ? undefined : { ksym, offset: Number(address - ksym.start) };
   }
 
   /** The oldest symbol of that name. */
   named(name: string): Ksym | undefined {
-    return this.#byName.get(name)?.[0];
+    return this.#byName.get(name)[0];
   }
 
   /** Symbol, offset and, inside an image, the emitter's step: what a fault prints. */
@@ -78,9 +79,7 @@ export class Kallsyms {
 
   /** All symbols by address. */
   list(): Ksym[] {
-    return [...this.#byName.values()]
-      .flat()
-      .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
+    return this.#byName.values().sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
   }
 
   /** Lines as /proc/kallsyms prints them: address, type, name, and the module in brackets. */
@@ -96,16 +95,4 @@ function pagesOf({ start, sizeBytes }: Ksym): number[] {
   const first = page(start);
   const count = page(start + BigInt(Math.max(sizeBytes, 1) - 1)) - first + 1;
   return Array.from({ length: count }, (_, i) => first + i);
-}
-
-function push<K>(map: Map<K, Ksym[]>, key: K, ksym: Ksym): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [ksym]);
-  else list.push(ksym);
-}
-
-function drop<K>(map: Map<K, Ksym[]>, key: K, ksym: Ksym): void {
-  const left = map.get(key)?.filter((other) => other !== ksym) ?? [];
-  if (left.length === 0) map.delete(key);
-  else map.set(key, left);
 }

@@ -10,6 +10,7 @@ import {
 } from '../obj/index.ts';
 import type { Ksym } from './kallsyms.ts';
 import type { Kernel } from './kernel.ts';
+import { Multimap } from './multimap.ts';
 
 /** What a module consists of, once it is in memory. */
 export interface ModuleContents {
@@ -34,25 +35,19 @@ const PAGE = 4096n;
 
 /** Which module an address of text belongs to, at the same cost for any number of modules. Kernel: mod_tree */
 export class ModuleText {
-  readonly #byPage = new Map<bigint, KModule[]>();
+  readonly #byPage = new Multimap<bigint, KModule>();
 
   add(module: KModule): void {
-    for (const page of pagesOf(module)) {
-      this.#byPage.set(page, [...(this.#byPage.get(page) ?? []), module]);
-    }
+    for (const page of pagesOf(module)) this.#byPage.add(page, module);
   }
 
   remove(module: KModule): void {
-    for (const page of pagesOf(module)) {
-      const left = this.#byPage.get(page)?.filter((other) => other !== module) ?? [];
-      if (left.length === 0) this.#byPage.delete(page);
-      else this.#byPage.set(page, left);
-    }
+    for (const page of pagesOf(module)) this.#byPage.remove(page, module);
   }
 
   /** Kernel: __module_text_address */
   at(address: Kaddr): KModule | undefined {
-    return this.#byPage.get(address / PAGE)?.find((module) => module.holds(address));
+    return this.#byPage.get(address / PAGE).find((module) => module.holds(address));
   }
 }
 

@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { addrAdd } from '../../lib/index.ts';
-import { KModule, linkProg, type Trampoline, unlinkProg } from '../../tramp/index.ts';
+import { parseElf } from '../../obj/index.ts';
+import { KModule, linkProg, loadModule, type Trampoline, unlinkProg } from '../../tramp/index.ts';
+import { buildObject } from '../obj/elf-builder.ts';
 import { createGuest, type Guest, type GuestFunction } from './guest.ts';
 import { errorOf, stateOf } from './state.ts';
 
@@ -116,6 +118,16 @@ describe('a module that is going', () => {
 });
 
 describe('kernel text', () => {
+  test('takes no object that is aligned to more than a page; a module does', () => {
+    const text = { name: '.text', flags: 6, align: 8192, data: Uint8Array.of(0xc3) };
+    const object = parseElf(buildObject([text]), 'wide.o');
+    const before = stateOf(guest.kernel, [f]);
+    expect(() => loadModule(guest.kernel, object, 'wide', 'kernel')).toThrow('alignment 8192');
+    expect(stateOf(guest.kernel, [f])).toEqual(before);
+    const { contents } = loadModule(guest.kernel, object, 'wide');
+    expect((contents.text[0]?.address ?? 1n) % 8192n).toBe(0n);
+  });
+
   test('is traced like a module, but never unloaded', () => {
     const k = guest.addFunction('k', { origin: 'kernel' });
     expect(errorOf(() => k.module.unload())).toMatchObject({ code: 'EBUSY', op: 'delete_module' });
