@@ -17,7 +17,7 @@ async function calm(options: StormOptions): Promise<StormReport> {
 describe.each([true, false])('preemption %s', (preemption) => {
   test.each([1, 2, 3, 4])('on %i CPUs nothing faults and everything adds up', async (cpus) => {
     const sums = { attached: 0, detached: 0, failed: 0, modulesLoaded: 0 };
-    for (let seed = 1; seed <= 15; seed++) {
+    for (let seed = 1; seed <= 25; seed++) {
       const report = await calm({ seed, cpus, tasks: 2 * cpus + 1, preemption, operations: 50 });
       expect(report.calls).toBeGreaterThan(0n);
       sums.attached += report.attached;
