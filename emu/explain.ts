@@ -151,7 +151,9 @@ function memoryCause(cpu: EngineCpu, memory: Memory): Cause {
   if (guarded !== undefined) {
     return { kind: 'stack-overflow', what: `${touched}: guard page of ${guarded.name}`, ...where };
   }
-  const hint = address < 4096n ? ': a null pointer' : ': nothing is mapped there';
+  const freed = memory.freedDataAt(address);
+  const gone = freed === undefined ? ': nothing is mapped there' : `: ${freed.name} was there, and is freed`;
+  const hint = address < 4096n ? ': a null pointer' : gone;
   return {
     kind: access === 'read' ? 'read-unmapped' : 'write-unmapped',
     what: `${touched}${hint}`,

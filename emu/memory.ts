@@ -21,6 +21,9 @@ import { Slab } from './slab.ts';
 
 const WHERE = 'guest memory';
 
+/** Freed data that is remembered by name. */
+const FREED_NAMES = 1024;
+
 /** Text that was unmapped from a place of its own. */
 type FreedText = Region;
 
@@ -37,6 +40,8 @@ export class Memory implements GuestMemory {
   /** What has a mapping of its own: map() and vmalloc(). */
   #mapped: Map<Kaddr, { readonly region: Region; readonly block: Block }> = new Map();
   #freedText: readonly FreedText[] = [];
+  /** What was unmapped last, to name it when a guest still uses it. */
+  #freedData: readonly Region[] = [];
   /** vmalloc addresses are never used twice: there are 32 TiB of them. */
   #nextVmalloc: Kaddr = VMALLOC.start;
 
@@ -91,6 +96,7 @@ export class Memory implements GuestMemory {
     this.#mapped.delete(region.start);
     this.space.unmap(mapped.block);
     if (region.perms === 'rx') this.#freedText = [...this.#freedText, region];
+    else this.#freedData = [...this.#freedData.slice(1 - FREED_NAMES), region];
   }
 
   // Text and data near it
@@ -178,6 +184,13 @@ export class Memory implements GuestMemory {
       this.#text.freedAt(address) ??
       this.#kernelText.freedAt(address) ??
       this.#freedText.find((text) => address >= text.start && address < text.start + BigInt(text.sizeBytes))
+    );
+  }
+
+  /** The freed data that used to be at an address where nothing is now; the last one that was freed. */
+  freedDataAt(address: Kaddr): Region | undefined {
+    return this.#freedData.findLast(
+      (data) => address >= data.start && address < data.start + BigInt(data.sizeBytes),
     );
   }
 
@@ -294,11 +307,13 @@ export class Memory implements GuestMemory {
     const parts = [this.space, this.percpu, this.#slab, ...this.#areas].map((part) => part.save());
     const mapped = new Map(this.#mapped);
     const freedText = this.#freedText;
+    const freedData = this.#freedData;
     const nextVmalloc = this.#nextVmalloc;
     return () => {
       for (const restore of parts) restore();
       this.#mapped = new Map(mapped);
       this.#freedText = freedText;
+      this.#freedData = freedData;
       this.#nextVmalloc = nextVmalloc;
     };
   }

@@ -1,3 +1,4 @@
+export { formatReport, type KernelReport } from '../tramp/index.ts';
 export { readBytes, readText } from './files.ts';
 export type { GlobalVariable } from './globals.ts';
 export {

@@ -6,7 +6,9 @@ import { type FuncModel, parsePrototype } from '../obj/index.ts';
 import {
   type AttachKind,
   BpfProg,
+  introspect,
   Kernel,
+  type KernelReport,
   linkProg,
   type Placement,
   type Trampoline,
@@ -38,6 +40,8 @@ export interface LabOptions {
   readonly stepLimit?: number;
   /** CONFIG_PREEMPTION; default true. */
   readonly preemption?: boolean;
+  /** How long detached programs stay; see KernelOptions. Default `kernel`. */
+  readonly programLifetime?: 'kernel' | 'held';
 }
 
 /** Longest C text that is read, its 0 included, bytes. */
@@ -90,13 +94,17 @@ export interface TrampolineInfo {
 
 /** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
-  const { revision = 'v5.15', cpus, engine, stepLimit, preemption } = options;
+  const { revision = 'v5.15', cpus, engine, stepLimit, preemption, programLifetime } = options;
   const machine = await createMachine({
     ...(cpus === undefined ? {} : { cpus }),
     ...(engine === undefined ? {} : { engine }),
     ...(stepLimit === undefined ? {} : { stepLimit }),
   });
-  const kernel = new Kernel(machine, { revision, ...(preemption === undefined ? {} : { preemption }) });
+  const kernel = new Kernel(machine, {
+    revision,
+    ...(preemption === undefined ? {} : { preemption }),
+    ...(programLifetime === undefined ? {} : { programLifetime }),
+  });
   return new Lab(machine, kernel);
 }
 
@@ -333,6 +341,11 @@ export class Lab {
             },
           ],
     );
+  }
+
+  /** Symbols, programs with their counters, images with what they wait for, modules: as data. See formatReport. */
+  report(): KernelReport {
+    return introspect(this.kernel);
   }
 
   /** The annotated image of a traced function. @throws InputError when it is not traced */

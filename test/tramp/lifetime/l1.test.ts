@@ -45,6 +45,7 @@ test.each(sorts)('as the seeds have it: the program is freed under the task, $sy
   expect(fault).toMatchObject({ kind: 'read-unmapped', symbol: { name: sort.symbol } });
   // what it read was the program
   expect(fault?.address).toBe(p.prog.address + 0x28n);
+  expect(fault?.detail).toContain('bpf_prog P was there, and is freed');
   stage.close();
 });
 

@@ -41,6 +41,7 @@ test.each([true, false])(
     const fault = stage.finish(task);
     expect(fault).toMatchObject({ kind: 'read-unmapped', symbol: { name: '__bpf_prog_enter' } });
     expect(fault?.address).toBe(p.prog.address + 0x28n);
+    expect(fault?.detail).toContain('bpf_prog P was there, and is freed');
     stage.close();
   },
 );
