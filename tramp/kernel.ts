@@ -1,19 +1,13 @@
 import type { Machine, Vcpu } from '../emu/index.ts';
 import {
-  emitRuntime,
   type HelperAddresses,
-  linkCode,
-  NOP5,
-  patchBytes,
   type Revision,
   type RevisionName,
-  RuntimeData,
   revisions,
   SCHEDULE,
-  STATS_KEY,
   TaskStruct,
 } from '../jit/index.ts';
-import { addrAdd, Bug, type Kaddr } from '../lib/index.ts';
+import { addrAdd, type Kaddr } from '../lib/index.ts';
 import type { KernelBug } from './bugs.ts';
 import { FailPoints } from './failpoints.ts';
 import { Ftrace } from './ftrace.ts';
@@ -22,13 +16,10 @@ import { Kallsyms } from './kallsyms.ts';
 import { type KModule, ModuleText } from './module.ts';
 import type { BpfProg } from './prog.ts';
 import { GracePeriods, type RcuTask } from './rcu.ts';
+import { RuntimeText } from './runtime-text.ts';
 import type { Scheduler } from './sched.ts';
 import { TextPoker } from './text-poke.ts';
 import { TrampolineTable } from './trampoline.ts';
-
-/** Nanoseconds that the clock shows at boot, and what each reading of it adds. */
-const CLOCK_START = 1_000_000_000n;
-const CLOCK_TICK = 10n;
 
 export interface KernelOptions {
   readonly revision: RevisionName;
@@ -91,10 +82,7 @@ export class Kernel {
   readonly warnings: string[] = [];
 
   readonly #initTasks: readonly Kaddr[];
-  readonly #clock: Kaddr;
-  readonly #splats: number;
-  readonly #statsSites: readonly { address: Kaddr; target: Kaddr }[];
-  #statsOn = false;
+  readonly #runtime: RuntimeText;
 
   constructor(machine: Machine, options: KernelOptions) {
     this.machine = machine;
@@ -110,77 +98,34 @@ export class Kernel {
     machine.locate = (address) => this.kallsyms.locate(address);
 
     this.#initTasks = machine.cpus.map(({ id }) => machine.current(id));
-    const data = machine.memory.allocKernelData(16, 'clock');
-    this.#clock = data;
-    machine.memory.writeU64(data, CLOCK_START);
-    const tick = addrAdd(data, 8);
-    machine.memory.writeU64(tick, CLOCK_TICK);
-
-    this.#splats = machine.percpu.alloc(4, 4);
-    const { currentTask, preemptCount } = machine.percpu.vars;
-    const code = emitRuntime(
-      this.revision,
-      { currentTask, preemptCount, mightFaultSplats: this.#splats },
-      {
-        migrateDisableSleepable: !this.bugs.has('L12'),
-        recursionCounter: !this.bugs.has('L13'),
-      },
-    );
-    const base = machine.memory.allocKernelText(code.bytes.length, 'kernel text');
-    const addresses = new Map<string, Kaddr>([
-      [RuntimeData.clock, data],
-      [RuntimeData.tick, tick],
-    ]);
-    const linked = linkCode(code, base, (symbol) => addresses.get(symbol));
-    machine.patchText(base, linked.bytes);
-    for (const { name, offset, sizeBytes } of linked.symbols) {
-      this.kallsyms.add({
-        name,
-        start: addrAdd(base, offset),
-        sizeBytes,
-        kind: 'kernel',
-        code: () => slice(linked, offset, sizeBytes),
-      });
-    }
-    this.helpers = Object.fromEntries(
-      linked.symbols.map(({ name, offset }) => [name, addrAdd(base, offset)]),
-    );
-    this.#statsSites = linked.sites
-      .filter(({ name }) => name === STATS_KEY)
-      .map(({ offset, targetOffset }) => {
-        if (targetOffset === undefined) throw new Bug('a static branch without a target');
-        return { address: addrAdd(base, offset), target: addrAdd(base, targetOffset) };
-      });
+    this.#runtime = new RuntimeText(machine, this.kallsyms, this.text, this.revision, {
+      migrateDisableSleepable: !this.bugs.has('L12'),
+      recursionCounter: !this.bugs.has('L13'),
+    });
+    this.helpers = this.#runtime.helpers;
   }
 
-  /** Whether run-time statistics are counted. Kernel: sysctl kernel.bpf_stats_enabled */
+  /** Whether run-time statistics are counted; switched by patching the text. Kernel: sysctl kernel.bpf_stats_enabled */
   get statsEnabled(): boolean {
-    return this.#statsOn;
+    return this.#runtime.statsEnabled;
   }
 
-  /** Switches run-time statistics by patching the static branches in the enter and exit functions. */
   set statsEnabled(on: boolean) {
-    for (const { address, target } of this.#statsSites) {
-      const jump = patchBytes('JUMP', address, target);
-      if (jump === undefined) throw new Bug('a static branch reaches further than 2 GiB');
-      if (on !== this.#statsOn) this.text.poke(address, on ? jump : Uint8Array.from(NOP5));
-    }
-    this.#statsOn = on;
+    this.#runtime.statsEnabled = on;
   }
 
   /** The deterministic clock, nanoseconds. Every reading by a guest adds 10. Kernel: sched_clock */
   get clock(): bigint {
-    return this.machine.memory.readU64(this.#clock);
+    return this.#runtime.clock;
   }
 
   set clock(nanoseconds: bigint) {
-    this.machine.memory.writeU64(this.#clock, nanoseconds);
+    this.#runtime.clock = nanoseconds;
   }
 
   /** How often a CPU entered a sleepable program where sleeping was not allowed. */
   mightFaultSplats(cpu: number): number {
-    const { memory, percpu } = this.machine;
-    return memory.readU32(percpu.address(this.#splats, cpu));
+    return this.#runtime.mightFaultSplats(cpu);
   }
 
   /** Kernel: is_kernel_text, is_bpf_text_address. Text of modules counts as neither. */
@@ -248,23 +193,4 @@ export class Kernel {
       for (const im of this.retired) im.pcref.poll();
     } while (this.grace.settle());
   }
-}
-
-/** The part of linked code that one symbol covers, offsets from its start. */
-function slice(
-  code: ReturnType<typeof linkCode>,
-  offset: number,
-  sizeBytes: number,
-): ReturnType<typeof linkCode> {
-  const within = <T extends { readonly offset: number }>(items: readonly T[]): T[] =>
-    items
-      .filter((item) => item.offset >= offset && item.offset < offset + sizeBytes)
-      .map((item) => ({ ...item, offset: item.offset - offset }));
-  return {
-    bytes: code.bytes.subarray(offset, offset + sizeBytes),
-    insns: within(code.insns),
-    relocs: within(code.relocs),
-    sites: [],
-    symbols: [],
-  };
 }

@@ -1,0 +1,129 @@
+/*
+ * The guest runtime in its place: the enter and exit functions as kernel text, the clock and the splat
+ * counters as data, and the static branches that switch statistics.
+ */
+
+import type { Machine } from '../emu/index.ts';
+import {
+  type Code,
+  emitRuntime,
+  type HelperAddresses,
+  linkCode,
+  NOP5,
+  patchBytes,
+  type RevisionName,
+  RuntimeData,
+  type RuntimeOptions,
+  STATS_KEY,
+} from '../jit/index.ts';
+import { addrAdd, Bug, type Kaddr } from '../lib/index.ts';
+import type { Kallsyms } from './kallsyms.ts';
+import type { TextPoker } from './text-poke.ts';
+
+/** Nanoseconds that the clock shows at boot, and what each reading of it adds. */
+const CLOCK_START = 1_000_000_000n;
+const CLOCK_TICK = 10n;
+
+/** A static branch: a nop here, or a jump to `target`. */
+interface Branch {
+  readonly address: Kaddr;
+  readonly target: Kaddr;
+}
+
+export class RuntimeText {
+  /** The functions that images and programs call, by symbol. */
+  readonly helpers: HelperAddresses;
+  readonly #machine: Machine;
+  readonly #text: TextPoker;
+  readonly #clock: Kaddr;
+  readonly #splats: number;
+  readonly #branches: readonly Branch[];
+  #statsOn = false;
+
+  /** Emits, links and writes the runtime, and makes its symbols known. */
+  constructor(
+    machine: Machine,
+    kallsyms: Kallsyms,
+    text: TextPoker,
+    revision: RevisionName,
+    options: RuntimeOptions,
+  ) {
+    const { memory, percpu } = machine;
+    this.#machine = machine;
+    this.#text = text;
+    this.#clock = memory.allocKernelData(16, 'clock');
+    this.#splats = percpu.alloc(4, 4);
+    const tick = addrAdd(this.#clock, 8);
+    memory.writeU64(this.#clock, CLOCK_START);
+    memory.writeU64(tick, CLOCK_TICK);
+
+    const { currentTask, preemptCount } = percpu.vars;
+    const code = emitRuntime(
+      revision,
+      { currentTask, preemptCount, mightFaultSplats: this.#splats },
+      options,
+    );
+    const base = memory.allocKernelText(code.bytes.length, 'kernel text');
+    const data = new Map([
+      [RuntimeData.clock as string, this.#clock],
+      [RuntimeData.tick as string, tick],
+    ]);
+    const linked = linkCode(code, base, (symbol) => data.get(symbol));
+    machine.patchText(base, linked.bytes);
+    for (const { name, offset, sizeBytes } of linked.symbols) {
+      const start = addrAdd(base, offset);
+      kallsyms.add({ name, start, sizeBytes, kind: 'kernel', code: () => slice(linked, offset, sizeBytes) });
+    }
+    this.helpers = Object.fromEntries(
+      linked.symbols.map(({ name, offset }) => [name, addrAdd(base, offset)]),
+    );
+    this.#branches = linked.sites
+      .filter(({ name }) => name === STATS_KEY)
+      .map(({ offset, targetOffset }) => {
+        if (targetOffset === undefined) throw new Bug('a static branch without a target');
+        return { address: addrAdd(base, offset), target: addrAdd(base, targetOffset) };
+      });
+  }
+
+  get statsEnabled(): boolean {
+    return this.#statsOn;
+  }
+
+  set statsEnabled(on: boolean) {
+    if (on === this.#statsOn) return;
+    for (const { address, target } of this.#branches) {
+      const bytes = on ? patchBytes('JUMP', address, target) : Uint8Array.from(NOP5);
+      if (bytes === undefined) throw new Bug('a static branch reaches further than 2 GiB');
+      this.#text.poke(address, bytes);
+    }
+    this.#statsOn = on;
+  }
+
+  get clock(): bigint {
+    return this.#machine.memory.readU64(this.#clock);
+  }
+
+  set clock(nanoseconds: bigint) {
+    this.#machine.memory.writeU64(this.#clock, nanoseconds);
+  }
+
+  mightFaultSplats(cpu: number): number {
+    const { memory, percpu } = this.#machine;
+    return memory.readU32(percpu.address(this.#splats, cpu));
+  }
+}
+
+/** The part of linked code that one symbol covers, offsets from its start. */
+function slice(code: Code, offset: number, sizeBytes: number): Code {
+  const within = <T extends { readonly offset: number }>(items: readonly T[]): T[] =>
+    items
+      .filter((item) => item.offset >= offset && item.offset < offset + sizeBytes)
+      .map((item) => ({ ...item, offset: item.offset - offset }));
+  return {
+    bytes: code.bytes.subarray(offset, offset + sizeBytes),
+    insns: within(code.insns),
+    relocs: within(code.relocs),
+    sites: [],
+    symbols: [],
+  };
+}
