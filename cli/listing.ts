@@ -29,7 +29,8 @@ Examples:
     .action(async (target: string | undefined, options: TargetOptions & { json?: boolean }) => {
       const json = options.json === true;
       if (target === undefined && options.asm === undefined) {
-        if (options.attach.length > 0) throw new InputError('listing', undefined, '--attach needs a TARGET');
+        if (options.attach !== undefined)
+          throw new InputError('listing', undefined, '--attach needs a TARGET');
         process.exitCode = await listRequests(json);
       } else {
         process.exitCode = await listTarget(target, options, json);

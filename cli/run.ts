@@ -9,10 +9,10 @@ import { Exit } from './exit.ts';
 import { stringify } from './fields.ts';
 import { type Called, globalsOf, programRows } from './outcome.ts';
 import { callText, globalTable, imageListing, programTable, traceLine } from './page.ts';
-import { addTargetOptions, openLab, positive, type TargetOptions } from './target-options.ts';
+import { addTargetOptions, gather, openLab, positive, type TargetOptions } from './target-options.ts';
 
 interface RunOptions extends TargetOptions {
-  readonly call: readonly string[];
+  readonly call?: readonly string[];
   readonly cpu: string;
   readonly steps: string;
   readonly trace?: boolean;
@@ -30,8 +30,7 @@ export function addRun(program: Command): Command {
     .option(
       '--call <call>',
       'call a function (repeatable, in order): \'f(1, -2, 0xffff)\'; &"text" and &hex:0011 make memory for the call',
-      (value: string, previous: readonly string[]) => [...previous, value],
-      [],
+      gather,
     )
     .option('--cpu <n>', 'CPU that the calls run on, from 0', '0')
     .option('--steps <n>', 'instructions after which a call is stopped', '1000000')
@@ -50,7 +49,7 @@ Example:
 }
 
 async function run(target: string | undefined, options: RunOptions): Promise<number> {
-  const calls = options.call.map(parseCall);
+  const calls = (options.call ?? []).map(parseCall);
   const steps = positive('--steps', options.steps);
   const cpu = Number(options.cpu);
   if (!/^\d+$/.test(options.cpu)) throw new InputError('--cpu', undefined, `${options.cpu} is no CPU number`);

@@ -9,14 +9,17 @@ import { ATTACH_KINDS, type AttachKind } from '../tramp/index.ts';
 /** What `run` and `listing` have in common: a target, and what is attached to it. */
 export interface TargetOptions {
   readonly asm?: string;
-  readonly attach: readonly string[];
-  readonly model: readonly string[];
+  readonly attach?: readonly string[];
+  readonly model?: readonly string[];
   readonly revision: RevisionName;
   readonly engine: EngineName;
   readonly cpus: string;
 }
 
-const gather = (value: string, previous: readonly string[]): readonly string[] => [...previous, value];
+/** Collects the values of an option that may be repeated. */
+export function gather(value: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, value];
+}
 
 /** Adds the options; they are checked when the lab is opened. */
 export function addTargetOptions(command: Command): Command {
@@ -29,13 +32,11 @@ export function addTargetOptions(command: Command): Command {
       '--attach <kind:function=source>',
       `attach a program (repeatable); kind ${ATTACH_KINDS.join(', ')}; .s appended when sleepable; source FILE.s or FILE.o:FUNCTION`,
       gather,
-      [],
     )
     .option(
       '--model <prototype>',
       "C prototype of a function without BTF, 'int f(int a, u64 b)' (repeatable)",
       gather,
-      [],
     )
     .addOption(new Option('--revision <name>', 'kernel revision').choices(REVISIONS).default('v5.15'))
     .addOption(
@@ -55,7 +56,7 @@ export async function openLab(target: string | undefined, options: TargetOptions
   if ((target === undefined) === (options.asm === undefined)) {
     throw new InputError('TARGET', undefined, 'give an ELF file or --asm FILE, one of the two');
   }
-  const attachments = options.attach.map(parseAttach);
+  const attachments = (options.attach ?? []).map(parseAttach);
   const lab = await createLab({
     revision: options.revision,
     engine: options.engine,
@@ -64,7 +65,7 @@ export async function openLab(target: string | undefined, options: TargetOptions
   try {
     if (target !== undefined) lab.load(target);
     if (options.asm !== undefined) await lab.loadText(readText(options.asm), options.asm);
-    for (const model of options.model) lab.prototype(model, '--model');
+    for (const model of options.model ?? []) lab.prototype(model, '--model');
     const objects = new Map<string, ProgramObject>();
     for (const { kind, fn, source, sleepable } of attachments) {
       lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable });
