@@ -17,6 +17,12 @@ function demo(): string {
 }
 
 describe('README', () => {
+  test('shows a test that is one of ours, but for where it imports from', () => {
+    const [, shown = ''] = /```ts\n([\s\S]*?)```/.exec(readFileSync(README, 'utf8')) ?? [];
+    const body = (text: string): string => text.slice(text.indexOf('test('));
+    expect(body(shown)).toBe(body(readFileSync('test/lab/ten-lines.test.ts', 'utf8')));
+  });
+
   test('shows what the demo prints', () => {
     const printed = demo();
     const readme = readFileSync(README, 'utf8');
