@@ -9,7 +9,8 @@ export interface CallText {
   readonly written: readonly string[];
 }
 
-const ARGUMENT = /\s*(?:(-?(?:0x[0-9a-fA-F]+|\d+))|&"((?:[^"\\]|\\.)*)"|&hex:([0-9a-fA-F]*))\s*/y;
+const ARGUMENT =
+  /\s*(?:(-?(?:0x[0-9a-fA-F]+|0|[1-9]\d*))(?![\w.])|&"((?:[^"\\]|\\.)*)"|&hex:([0-9a-fA-F]*))\s*/y;
 
 /** @throws InputError naming the column (from 1) */
 export function parseCall(text: string): CallText {

@@ -25,6 +25,9 @@ function printable(text: string): string {
 }
 
 function line(error: unknown): string {
+  if (error instanceof RangeError && error.message === 'Invalid string length') {
+    return 'standard input: a line is longer than a text can be; split it';
+  }
   if (error instanceof CommanderError) {
     const text = error.message.replace(/^error: /, '').replace(/\.$/, '');
     return error.code === 'commander.help' ? 'which command? See tramplab --help' : `${text}; see --help`;

@@ -20,6 +20,15 @@ export class Fields {
     return Object.hasOwn(this.#json, field) ? this.#json[field] : undefined;
   }
 
+  /** The request's id, to be echoed as it is: a text, null, or a number that is exact. */
+  id(): string | number | null {
+    const value = this.raw('id') ?? null;
+    if (value === null || typeof value === 'string' || Number.isSafeInteger(value)) {
+      return value as string | number | null;
+    }
+    throw this.#bad('id', value, 'a text or an integer that a double holds exactly');
+  }
+
   /** The names there are. */
   names(): string[] {
     return Object.keys(this.#json);
@@ -99,9 +108,15 @@ export class Fields {
   }
 
   #bad(field: string, value: unknown, wanted: string): InputError {
-    const shown = value === undefined ? 'missing' : JSON.stringify(value).slice(0, 60);
+    const shown = value === undefined ? 'missing' : kindOf(value);
     return new InputError(`${this.#prefix}${field}`, undefined, `${shown}; wanted ${wanted}`);
   }
+}
+
+/** A value in messages; what holds other values is only named. */
+function kindOf(value: unknown): string {
+  if (Array.isArray(value)) return 'a list';
+  return isObject(value) ? 'an object' : JSON.stringify(value).slice(0, 60);
 }
 
 export function isObject(value: unknown): value is Json {

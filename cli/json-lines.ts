@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { fstatSync } from 'node:fs';
 import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { InputError } from '../lib/index.ts';
@@ -13,6 +14,9 @@ const GROUP = 256;
  * gets `{"id":..,"error":".."}`, and the exit code at the end is 2; the other lines are still answered.
  */
 export async function filterLines(answer: (request: Fields, id: unknown) => string): Promise<number> {
+  // Reading a folder just ends, without a word.
+  if (fstatSync(0).isDirectory())
+    throw new InputError('standard input', undefined, 'is a folder; give lines');
   let exit: number = Exit.FINE;
   let number = 0;
   let pending: string[] = [];
@@ -29,7 +33,7 @@ export async function filterLines(answer: (request: Fields, id: unknown) => stri
     let id: unknown = null;
     try {
       const request = parseLine(text);
-      id = request.raw('id') ?? null;
+      id = request.id();
       pending.push(answer(request, id));
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
@@ -45,7 +49,7 @@ export async function filterLines(answer: (request: Fields, id: unknown) => stri
 function parseLine(text: string): Fields {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(text.replace(/^\ufeff/, ''));
   } catch {
     throw new InputError('request', undefined, 'not JSON; give one object a line');
   }

@@ -25,6 +25,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // Errors are said once, by report().
 const SILENT = { writeErr: () => undefined };
 
+// What no command could catch, such as a line of input that is longer than any string can be.
+process.on('uncaughtException', (error) => process.exit(report(error)));
+
 const program = new Command('tramplab')
   .description(
     'A laboratory for Linux BPF trampolines on x86-64: emit, run, trace and inspect them without a kernel.',

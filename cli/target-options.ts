@@ -65,7 +65,7 @@ export async function openLab(target: string | undefined, options: TargetOptions
   try {
     if (target !== undefined) lab.load(target);
     if (options.asm !== undefined) await lab.loadText(readText(options.asm), options.asm);
-    for (const model of options.model ?? []) lab.prototype(model, '--model');
+    for (const model of options.model ?? []) lab.model(lab.prototype(model, '--model').name);
     const objects = new Map<string, ProgramObject>();
     for (const { kind, fn, source, sleepable } of attachments) {
       lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable });

@@ -51,7 +51,8 @@ export function decidePoke(request: PokeRequest, prior: Uint8Array): PokeResult 
 
 /** The five bytes of a call or jump from `ip` to `target`, or of the nop when there is no target; undefined out of range. */
 export function patchBytes(type: PokeType, ip: Kaddr, target: Kaddr | null): Uint8Array | undefined {
-  if (target === null) return Uint8Array.from(NOP5);
+  // in C both are the null pointer
+  if (target === null || target === 0n) return Uint8Array.from(NOP5);
   const distance = BigInt.asIntN(64, target - ip - BigInt(POKE_BYTES));
   if (distance !== BigInt.asIntN(32, distance)) return undefined;
   const bytes = new Uint8Array(POKE_BYTES);

@@ -1,9 +1,10 @@
 import { basename } from 'node:path';
 import { createMachine, type EngineName, type Fault, type Machine } from '../emu/index.ts';
-import { type ListingRow, listCode, type RevisionName } from '../jit/index.ts';
+import { type ListingRow, listCode, REVISIONS, type RevisionName } from '../jit/index.ts';
 import { InputError, type Kaddr } from '../lib/index.ts';
 import { type FuncModel, parsePrototype } from '../obj/index.ts';
 import {
+  ATTACH_KINDS,
   type AttachKind,
   BpfProg,
   introspect,
@@ -95,6 +96,13 @@ export interface TrampolineInfo {
 /** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const { revision = 'v5.15', cpus, engine, stepLimit, preemption, programLifetime } = options;
+  if (!REVISIONS.includes(revision)) {
+    throw new InputError(
+      'revision',
+      undefined,
+      `no revision ${String(revision)}; there are ${REVISIONS.join(', ')}`,
+    );
+  }
   const machine = await createMachine({
     ...(cpus === undefined ? {} : { cpus }),
     ...(engine === undefined ? {} : { engine }),
@@ -220,6 +228,16 @@ export class Lab {
     options: { readonly sleepable?: boolean } = {},
   ): Attachment {
     const { kernel } = this;
+    if (!ATTACH_KINDS.includes(kind)) {
+      throw new InputError(
+        'attach',
+        undefined,
+        `no kind ${String(kind)}; there are ${ATTACH_KINDS.join(', ')}`,
+      );
+    }
+    if (code.kernel !== kernel) {
+      throw new InputError('attach', undefined, `${code.name} is loaded in another lab; load it in this one`);
+    }
     const found = findFunction(this.#targets, fn);
     const model = findModel(found, this.#prototypes);
     checkSite(kernel, found);
@@ -381,7 +399,7 @@ export class Lab {
 
   #word(fn: string, model: FuncModel | undefined, index: number, arg: CallArgument, made: Kaddr[]): bigint {
     const type = model?.args[index];
-    if (typeof arg === 'object') {
+    if (typeof arg === 'object' && arg.bytes instanceof Uint8Array) {
       if (type !== undefined && !type.pointer && type.sizeBytes < 8) {
         throw new InputError('call', undefined, `${fn}: argument ${index + 1} (${type.type}) is no pointer`);
       }
@@ -390,8 +408,9 @@ export class Lab {
       this.machine.memory.write(address, arg.bytes);
       return address;
     }
-    if (typeof arg === 'number' && !Number.isSafeInteger(arg)) {
-      throw new InputError('call', undefined, `${fn}: argument ${index + 1} is ${arg}; give an integer`);
+    if (typeof arg !== 'bigint' && !(typeof arg === 'number' && Number.isSafeInteger(arg))) {
+      const what = `argument ${index + 1} is ${String(arg)}`;
+      throw new InputError('call', undefined, `${fn}: ${what}; give an integer, or { bytes }`);
     }
     return type === undefined ? BigInt.asUintN(64, BigInt(arg)) : passArgument(fn, index, type, BigInt(arg));
   }

@@ -11,6 +11,8 @@ import { placeText } from './target.ts';
  */
 export interface ProgramCode {
   readonly name: string;
+  /** Where it is loaded. */
+  readonly kernel: Kernel;
   readonly entry: Kaddr;
   /** It asks for the traced function's address. */
   readonly callsGetFuncIp: boolean;
@@ -33,6 +35,7 @@ export async function textProgram(
   let references = 1;
   return {
     name,
+    kernel,
     entry: address,
     callsGetFuncIp: uses,
     get: () => {
@@ -76,6 +79,7 @@ export class ProgramObject {
     }
     return {
       name,
+      kernel: this.#kernel,
       entry: symbol.address,
       callsGetFuncIp: this.#refersTo(name, GET_FUNC_IP),
       get: () => undefined,

@@ -169,8 +169,8 @@ function startsWithNop(bytes: Uint8Array, offset: number): boolean {
 /** @throws InputError when no target, or more than one, has a function of that name */
 export function findFunction(targets: readonly Target[], name: string): TargetFunction {
   const found = targets.flatMap((target) => {
-    const symbol = target.module.contents.functions.find((candidate) => candidate.name === name);
-    return symbol === undefined ? [] : [{ target, symbol }];
+    const symbols = target.module.contents.functions.filter((candidate) => candidate.name === name);
+    return symbols.map((symbol) => ({ target, symbol }));
   });
   const [first, second] = found;
   if (first === undefined) {
@@ -182,11 +182,9 @@ export function findFunction(targets: readonly Target[], name: string): TargetFu
     throw new InputError('function', undefined, `no function named ${name}; ${some}`);
   }
   if (second !== undefined) {
-    throw new InputError(
-      'function',
-      undefined,
-      `${name} is in ${first.target.module.name} and in ${second.target.module.name}`,
-    );
+    const [one, other] = [first, second].map(({ target }) => target.module.name);
+    const where = one === other ? `twice in ${one}` : `in ${one} and in ${other}`;
+    throw new InputError('function', undefined, `${name} is ${where}; the name must be unique`);
   }
   return first;
 }

@@ -11,7 +11,8 @@ export function passArgument(fn: string, index: number, model: ArgModel, value: 
   const bits = model.sizeBytes * 8;
   const low = model.pointer ? -(1n << 63n) : -(1n << BigInt(bits - 1));
   const high = (1n << BigInt(bits)) - 1n;
-  if (value < low || value > high) {
+  const isBool = /^(_Bool|bool)$/.test(model.type);
+  if (value < low || value > high || (isBool && value !== 0n && value !== 1n)) {
     const what = model.name === undefined ? `argument ${index + 1}` : `argument ${model.name}`;
     throw new InputError('call', undefined, `${fn}: ${what} (${model.type}) cannot hold ${value}`);
   }

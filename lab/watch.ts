@@ -106,9 +106,9 @@ export class Watcher {
         instructions += done;
         if (reason === 'returned') {
           const ret = cpu.regs.get('rax');
-          // the function itself was a program, which replaces it
           const last = this.#running.pop();
-          if (last !== undefined) last.seen.returned = ret;
+          // the function itself was a program, which replaces it
+          if (last?.watched.prog.kind === 'freplace') last.seen.returned = ret;
           return { ret, instructions, fault: null };
         }
         if (fault !== null) return { ret: 0n, instructions, fault };
@@ -122,8 +122,11 @@ export class Watcher {
   #before(cpu: Vcpu): void {
     const rip = cpu.regs.get('rip');
     this.#onInstruction?.(this.#describe(kaddr(rip)));
+    const rsp = cpu.regs.get('rsp');
+    // Back below its caller's frame without a proper return: it has not returned, and never will.
+    while ((this.#running.at(-1)?.rsp ?? rsp) < rsp) this.#running.pop();
     const last = this.#running.at(-1);
-    if (last !== undefined && rip === last.returnTo && cpu.regs.get('rsp') === last.rsp) {
+    if (last !== undefined && rip === last.returnTo && rsp === last.rsp) {
       last.seen.returned = cpu.regs.get('rax');
       this.#running.pop();
     }

@@ -124,7 +124,7 @@ class Linker {
       this.#object.file,
       undefined,
       `undefined symbol${names.size === 1 ? '' : 's'} ${[...names].sort().join(', ')}: load first what defines ` +
-        `${names.size === 1 ? 'it' : 'them'}`,
+        `${names.size === 1 ? 'it' : 'them'}${adviceOn(names)}`,
     );
   }
 
@@ -313,4 +313,19 @@ function isFentryCall({ data }: ElfSection, { symbol, type, offset }: ElfReloc):
   const form = RELOC_FORMS.get(type);
   if (form?.usesGot === true) return data[offset - 2] === 0xff && data[offset - 1] === 0x15;
   return (form?.name === 'R_X86_64_PLT32' || form?.name === 'R_X86_64_PC32') && data[offset - 1] === 0xe8;
+}
+
+/** Symbols that no file defines but that a compiler was asked to use, and how not to ask it. */
+const ADVICE: readonly (readonly [RegExp, string])[] = [
+  [/^__stack_chk_/, '-fno-stack-protector'],
+  [/^__fentry__$/, '-mcmodel=kernel'],
+  [/^__x86_(indirect|return)_thunk/, '-mindirect-branch=keep -mfunction-return=keep'],
+  [/^__(ubsan|asan)_/, '-fno-sanitize=all'],
+];
+
+function adviceOn(names: ReadonlySet<string>): string {
+  const flags = ADVICE.filter(([pattern]) => [...names].some((name) => pattern.test(name))).map(
+    ([, flag]) => flag,
+  );
+  return flags.length === 0 ? '' : `, or compile with ${flags.join(' ')}`;
 }

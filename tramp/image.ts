@@ -140,7 +140,7 @@ export class TrampImage {
     const prepared = prepareTrampoline(this.#kernel.emitter, request);
     if (prepared.bytes === undefined) {
       const code = errnoName(-prepared.ret) as ErrnoName;
-      throw new KernelError(code, 'arch_prepare_bpf_trampoline', prepared.why);
+      throw new KernelError(code, 'arch_prepare_bpf_trampoline', `${request.name}: ${prepared.why}`);
     }
     const { memory } = this.#kernel.machine;
     this.#kernel.machine.patchText(this.image, prepared.bytes);

@@ -170,12 +170,14 @@ export class Kernel {
   }
 
   /**
-   * What is left of a task that died in the kernel: it is in no read-side section any more. References and
-   * counters that it took stay taken. Kernel: make_task_dead, exit_rcu, exit_tasks_rcu_finish
+   * What is left when a call of the library died on a CPU: its task is in no read-side section any more, and
+   * is the CPU's current one again, whatever the guest wrote there. References and counters that it took stay
+   * taken. Kernel: make_task_dead, exit_rcu, exit_tasks_rcu_finish
    */
   killCurrent(cpu: number): void {
     const { memory, percpu } = this.machine;
-    const task = this.machine.current(cpu);
+    const task = this.#initTasks[cpu] as Kaddr;
+    this.machine.setCurrent(cpu, task);
     for (const field of [
       TaskStruct.rcuReadLockNesting,
       TaskStruct.trcReaderNesting,

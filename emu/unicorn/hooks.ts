@@ -61,13 +61,17 @@ const CODE: readonly number[] = [
   [0x48, 0x3b, 0x71, Offset.stopAt], //                     cmp   rsi, [rcx + stopAt]
   [0x74, 0x07], //                                          je    1f
   [0x48, 0x83, 0x29, 0x01], //                              sub   qword [rcx + budget], 1
-  [0x7c, 0x0b], //                                          jl    2f
+  [0x7c, 0x11], //                                          jl    2f
   [0xc3], //                                                ret
-  [0xc7, 0x41, Offset.stopped, StopCode.stopAt, 0, 0, 0], // 1: mov dword [rcx + stopped], stopAt
-  [0xff, 0x61, Offset.emuStop], //                          jmp   [rcx + emuStop]
-  [0x90], //                                                nop
-  [0xc7, 0x41, Offset.stopped, StopCode.budget, 0, 0, 0], // 2: mov dword [rcx + stopped], budget
-  [0xff, 0x61, Offset.emuStop], //                          jmp   [rcx + emuStop]
+  // A hook of the instruction before may have stopped the run: its reason stands.
+  [0x83, 0x79, Offset.stopped, 0], //                    1: cmp   dword [rcx + stopped], 0
+  [0x75, 0x07], //                                          jne   3f
+  [0xc7, 0x41, Offset.stopped, StopCode.stopAt, 0, 0, 0], //mov   dword [rcx + stopped], stopAt
+  [0xff, 0x61, Offset.emuStop], //                       3: jmp   [rcx + emuStop]
+  [0x83, 0x79, Offset.stopped, 0], //                    2: cmp   dword [rcx + stopped], 0
+  [0x75, 0x07], //                                          jne   4f
+  [0xc7, 0x41, Offset.stopped, StopCode.budget, 0, 0, 0], //mov   dword [rcx + stopped], budget
+  [0xff, 0x61, Offset.emuStop], //                       4: jmp   [rcx + emuStop]
 ].flat();
 
 const MEMORY: readonly number[] = [
@@ -157,6 +161,11 @@ function javascriptHooks(library: UnicornLibrary): Hooks {
   };
   const stop = (uc: Pointer, block: Pointer, code: number): void => {
     const words = view(block);
+    // A hook of the instruction before may have stopped the run: its reason stands.
+    if (words.getUint32(Offset.stopped, true) !== 0) {
+      library.uc_emu_stop(uc);
+      return;
+    }
     words.setBigUint64(Offset.eventRip, words.getBigUint64(Offset.lastRip, true), true);
     words.setBigUint64(Offset.eventBudget, words.getBigUint64(Offset.budget, true), true);
     words.setUint32(Offset.stopped, code, true);

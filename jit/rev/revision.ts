@@ -1,4 +1,4 @@
-import type { ErrnoName, Kaddr } from '../../lib/index.ts';
+import type { ErrnoName } from '../../lib/index.ts';
 import type { ProgRef, TrampolineRequest } from '../request.ts';
 import type { Assembler, Label } from '../x86/assembler.ts';
 import type { Mem } from '../x86/operand.ts';
@@ -79,12 +79,3 @@ export interface Revision {
 
 export const REVISIONS = ['v5.13', 'v5.15'] as const;
 export type RevisionName = (typeof REVISIONS)[number];
-
-/** Address of a kernel function that an image calls. */
-export type HelperName = string;
-
-/** What `helper()` gives: where to call and what to name it. */
-export interface HelperTarget {
-  readonly address: Kaddr;
-  readonly name: HelperName;
-}

@@ -25,7 +25,7 @@ import type { Emission, Frame, Invocation, Refusal, Revision } from './revision.
 const ARG_REGS: readonly Reg[] = [rdi, rsi, rdx, rcx, r8, r9];
 const MAX_ARGS = ARG_REGS.length;
 
-/** rsp has been moved by `push rbp` and, for SKIP_FRAME, by the call at the site. */
+/** A stack word: a slot of the frame, or the return address that SKIP_FRAME steps over. */
 const WORD = 8;
 
 /** The call at a traced function's entry, and the nop it replaces: 5 bytes. */
@@ -40,7 +40,7 @@ export const v5_13: Revision = {
   prologue: piece('prologue', ({ asm, frame }) => {
     asm.push(rbp);
     asm.mov(rbp, rsp);
-    asm.aluImm8('sub', rsp, frame.size, 'room for return value and arguments');
+    asm.aluImm8('sub', rsp, frame.size, 'the frame');
     asm.push(rbx, "start time lives in rbx; keep the caller's");
   }),
 

@@ -235,3 +235,44 @@ describe('listing from requests', () => {
     expect(rows.map(({ bytes }) => bytes).join('')).toBe(emitted[0]?.['bytes']);
   });
 });
+
+describe('lines that could end a filter', () => {
+  const good = JSON.stringify({ ...SIMPLE, id: 'good' });
+  const nested = '['.repeat(5000) + ']'.repeat(5000);
+
+  test.each([
+    [
+      'an id that nests deeply',
+      `{"id":${nested},"revision":"v5.15"}`,
+      'id: a list; wanted a text or an integer',
+    ],
+    [
+      'a field that nests deeply',
+      `{"id":2,"revision":"v5.15","image":"0x0","flags":${nested}}`,
+      'flags: a list',
+    ],
+    ['an id that no double holds', '{"id":12345678901234567890}', 'wanted a text or an integer'],
+  ])('%s: its neighbours are answered', async (_, line, message) => {
+    const { status, stdout } = await tramplab(['emit'], { input: [good, line, good].join('\n') });
+    const answers = jsonLines(stdout) as { id: unknown; ret?: number; error?: string }[];
+    expect(status).toBe(2);
+    expect(answers.map(({ id, ret }) => [id, (ret ?? -1) > 0])).toMatchObject([
+      ['good', true],
+      [answers[1]?.id, false],
+      ['good', true],
+    ]);
+    expect(answers[1]?.error).toContain(message);
+  });
+
+  test('a byte order mark does not matter', async () => {
+    const { status, stdout } = await tramplab(['emit'], { input: `\ufeff${good}\n` });
+    expect([status, (jsonLines(stdout) as { id: unknown }[])[0]?.id]).toEqual([0, 'good']);
+  });
+
+  test('address 0 is no address, for poke as in C', async () => {
+    const { stdout } = await tramplab(['poke'], {
+      input: JSON.stringify({ ...SIMPLE_POKE, oldAddr: '0x0' }),
+    });
+    expect(jsonLines(stdout)).toMatchObject([{ id: 1, ret: 0 }]);
+  });
+});
