@@ -1,6 +1,6 @@
 import type { Machine } from '../emu/index.ts';
 import { NOP5, patchBytes } from '../jit/index.ts';
-import { Bug, hex64, type Kaddr, KernelError, toHex } from '../lib/index.ts';
+import { hex64, type Kaddr, KernelError, toHex } from '../lib/index.ts';
 import type { TextPoker } from './text-poke.ts';
 
 /** Bytes of a site. Kernel: MCOUNT_INSN_SIZE */
@@ -95,7 +95,7 @@ export class Ftrace {
     const expected = this.#bytes(rec, rec.direct, op);
     const found = this.#machine.memory.bytes(rec.ip, expected.length);
     if (expected.some((byte, i) => found[i] !== byte)) {
-      throw new Bug(`${op}: ${hex64(rec.ip)} holds ${toHex(found)}, not ${toHex(expected)}`);
+      throw new KernelError('EINVAL', op, `${hex64(rec.ip)} holds ${toHex(found)}, not ${toHex(expected)}`);
     }
     const wanted = this.#bytes(rec, target, op);
     this.#text.poke(rec.ip, wanted);

@@ -98,7 +98,7 @@ export class TrampImage {
   #request: TrampolineRequest | undefined;
   #code: Code | undefined;
   /** Programs that this image keeps loaded; only with the `held` lifetime. */
-  #held: readonly BpfProg[] = [];
+  #held: BpfProg[] = [];
   #released: () => void = () => undefined;
 
   /** @param image room for the code, not written yet */
@@ -147,8 +147,10 @@ export class TrampImage {
     this.#request = request;
     this.nrSleepable = progs.filter(({ sleepable }) => sleepable).length;
     if (this.#kernel.programLifetime === 'held') {
-      for (const prog of progs) prog.get();
-      this.#held = progs;
+      for (const prog of progs) {
+        prog.get();
+        this.#held.push(prog);
+      }
     }
     this.length = prepared.bytes.length;
     if (prepared.ipAfterCall !== null && prepared.ipEpilogue !== null) {
@@ -196,7 +198,7 @@ export class TrampImage {
  */
 export function imageAlloc(kernel: Kernel, key: bigint, index: number): TrampImage {
   const { fail, machine, modmem } = kernel;
-  const name = `bpf_trampoline_${key}_${index}`;
+  const name = `bpf_trampoline_${key}_${index >>> 0}`;
   const undo: (() => void)[] = [];
   try {
     fail.pass('alloc-im');

@@ -130,9 +130,10 @@ export class KModule {
     this.#references--;
   }
 
-  /** Unloads it. @throws KernelError EBUSY while it is in use, or for kernel text. Kernel: delete_module */
+  /** Unloads it. @throws KernelError EBUSY while it is in use, or for kernel text; ENOENT when it is gone. Kernel: delete_module */
   unload(): void {
     const { origin, sites, exit, free } = this.contents;
+    if (this.#going) throw new KernelError('ENOENT', 'delete_module', `${this.name} is unloaded already`);
     if (origin === 'kernel' || this.#references > 0) {
       const why = origin === 'kernel' ? 'it is kernel text' : `${this.#references} trampolines hold it`;
       throw new KernelError('EBUSY', 'delete_module', `${this.name}: ${why}`);

@@ -62,13 +62,20 @@ export class TextPoker {
       return;
     }
     this.#poking = { address, bytes };
-    this.#machine.patchText(address, Uint8Array.of(INT3));
-    this.#sync();
-    this.#machine.patchText(addrAdd(address, 1), tail);
-    this.#sync();
-    this.#machine.patchText(address, first);
-    this.#sync();
-    this.#poking = undefined;
+    try {
+      this.#machine.patchText(address, Uint8Array.of(INT3));
+      this.#sync();
+      this.#machine.patchText(addrAdd(address, 1), tail);
+      this.#sync();
+      this.#machine.patchText(address, first);
+      this.#sync();
+    } catch (error) {
+      // what ran in between threw: the text must not stay half written
+      this.#machine.patchText(address, bytes);
+      throw error;
+    } finally {
+      this.#poking = undefined;
+    }
   }
 
   /** Does what the new instruction will do. */

@@ -39,7 +39,7 @@ export class Trampoline {
   /** The program that stands in for the function. */
   extension: BpfProg | undefined;
   curImage: TrampImage | undefined;
-  /** Number of the next image, 32 bits; 0 when there is none. */
+  /** Number of the next image; 0 when there is none. */
   selector = 0;
 
   constructor(key: bigint) {
@@ -69,7 +69,8 @@ export class TrampolineTable {
    * Finds the trampoline of a key or makes one; either way the caller gets a reference.
    * @throws KernelError ENOMEM. Kernel: bpf_trampoline_lookup
    */
-  lookup(kernel: Kernel, key: bigint): Trampoline {
+  lookup(kernel: Kernel, anyKey: bigint): Trampoline {
+    const key = BigInt.asUintN(64, anyKey);
     const bucket = this.#bucket(key);
     const found = bucket.find((tr) => tr.key === key);
     if (found !== undefined) {
@@ -163,6 +164,19 @@ function linkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
     if (!kernel.bugs.has('T13')) tr.extension = undefined;
     throw error;
   }
+  // no image keeps it, so the jump does
+  if (kernel.programLifetime === 'held') prog.get();
+}
+
+/** Jumps no more. With the `held` lifetime the program stays until no task that jumped can be in it. */
+function unlinkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+  const { addr, model } = tr.target;
+  if (tr.extension !== prog) throw new Bug(`${prog.name} does not replace ${model.name}`);
+  tr.extension = undefined;
+  textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
+  if (kernel.programLifetime === 'kernel') return;
+  const { grace } = kernel;
+  grace.callRcuTasks(() => grace.callRcuTasksTrace(() => prog.put()));
 }
 
 /**
@@ -173,12 +187,10 @@ function linkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
  * Kernel: bpf_trampoline_unlink_prog
  */
 export function unlinkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
-  const { addr, model } = tr.target;
+  const { model } = tr.target;
   const kind = trampKind(prog.kind, model);
   if (kind === 'replace') {
-    if (tr.extension !== prog) throw new Bug(`${prog.name} does not replace ${model.name}`);
-    tr.extension = undefined;
-    textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
+    unlinkExtension(kernel, prog, tr);
     return;
   }
   const list = tr.progs[kind];
@@ -231,7 +243,7 @@ function update(kernel: Kernel, tr: Trampoline): void {
   }
   if (curImage !== undefined && !bugs.has('early-put')) imagePut(kernel, curImage);
   tr.curImage = im;
-  tr.selector = (tr.selector + 1) >>> 0;
+  tr.selector++;
 }
 
 function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequest {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createMachine, type Machine } from '../../emu/index.ts';
 import { patchBytes } from '../../jit/index.ts';
-import { addrAdd, Bug, type Kaddr, KernelError, kaddr, toHex } from '../../lib/index.ts';
+import { addrAdd, type Kaddr, KernelError, kaddr, toHex } from '../../lib/index.ts';
 import { Kernel } from '../../tramp/index.ts';
 
 /** Sites 16 bytes apart in one page of text, and places that they can call. */
@@ -63,9 +63,10 @@ describe('refusals', () => {
     expect([bytesAt(site(0)), ftrace.direct(site(0))]).toEqual([before, target(0)]);
   });
 
-  test('a site that somebody else wrote to is a broken invariant', () => {
+  test('a site that somebody else wrote to, as a freplace jump is, is left alone', () => {
     machine.patchText(site(0), Uint8Array.of(0x90));
-    expect(() => kernel.ftrace.registerDirect(site(0), target(0))).toThrow(Bug);
+    expect(() => kernel.ftrace.registerDirect(site(0), target(0))).toThrow('EINVAL');
+    expect([...machine.memory.bytes(site(0), 5)]).toEqual([0x90, 0x1f, 0x44, 0x00, 0x00]);
   });
 });
 

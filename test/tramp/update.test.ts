@@ -88,13 +88,20 @@ describe.each(['f', 'plain'] as const)('the call at the entry of %s', (name) => 
 });
 
 describe('the number of images', () => {
-  test('wraps after 32 bits, and the next image is warned about', () => {
+  test('has 64 bits, of which the name shows 32', () => {
     const tr = get(f);
     link(add('fentry', 'a'), tr);
-    tr.selector = 0xffff_ffff;
+    tr.selector = 2 ** 32 + 7;
     link(add('fentry', 'b'), tr);
-    expect([tr.selector, guest.kernel.warnings]).toEqual([0, []]);
-    link(add('fentry', 'c'), tr);
+    expect([tr.selector, guest.kernel.warnings]).toEqual([2 ** 32 + 8, []]);
+    expect(image(tr).ksym.name).toBe(`bpf_trampoline_${f.key}_7`);
+  });
+
+  test('is not 0 while there is an image, or there is a warning', () => {
+    const tr = get(f);
+    link(add('fentry', 'a'), tr);
+    tr.selector = 0;
+    link(add('fentry', 'b'), tr);
     expect(guest.kernel.warnings).toEqual(['bpf_trampoline_update: an image without number']);
   });
 
