@@ -35,32 +35,6 @@ import { textPoke } from './text-poke.ts';
 /** Room of an image, bytes. */
 export const IMAGE_BYTES = 4096;
 
-/** Pages of executable memory charged to BPF. Kernel: bpf_jit_charge_modmem, kernel/bpf/core.c */
-export class ModmemCharge {
-  readonly limitPages: number;
-  #pages = 0;
-
-  constructor(limitPages: number) {
-    this.limitPages = limitPages;
-  }
-
-  get pages(): number {
-    return this.#pages;
-  }
-
-  /** @throws KernelError EPERM over the limit */
-  charge(pages: number): void {
-    if (this.#pages + pages > this.limitPages) {
-      throw new KernelError('EPERM', 'bpf_jit_charge_modmem', `the limit is ${this.limitPages} pages`);
-    }
-    this.#pages += pages;
-  }
-
-  uncharge(pages: number): void {
-    this.#pages -= pages;
-  }
-}
-
 /** A wait on the way to being freed. */
 type Wait = 'rcu-tasks-trace' | 'rcu-tasks' | 'percpu-ref' | 'rcu-tasks-epilogue';
 

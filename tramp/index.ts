@@ -1,7 +1,7 @@
 export { KERNEL_BUGS, type KernelBug } from './bugs.ts';
 export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
 export { Ftrace } from './ftrace.ts';
-export { IMAGE_BYTES, type ImageState, ModmemCharge, type TrampImage } from './image.ts';
+export { IMAGE_BYTES, type ImageState, type TrampImage } from './image.ts';
 export {
   formatReport,
   type ImageInfo,
@@ -16,14 +16,9 @@ export {
 } from './introspect.ts';
 export { Kallsyms, type Ksym, type KsymHit, type KsymKind } from './kallsyms.ts';
 export { Kernel, type KernelOptions } from './kernel.ts';
-export {
-  KModule,
-  loadModule,
-  type ModuleContents,
-  ModuleText,
-  type Placement,
-  resolveSymbol,
-} from './module.ts';
+export { loadModule, type Placement, resolveSymbol } from './load-module.ts';
+export { ModmemCharge } from './modmem.ts';
+export { KModule, type ModuleContents, ModuleText } from './module.ts';
 export { PercpuRef } from './percpu-ref.ts';
 export {
   ATTACH_KINDS,
