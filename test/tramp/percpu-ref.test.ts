@@ -6,6 +6,7 @@ import { addrAdd, Bug, type Kaddr, kaddr } from '../../lib/index.ts';
 import { Kernel, PercpuRef } from '../../tramp/index.ts';
 
 const CPUS = 3;
+const SEED = 20_261_121;
 
 let machine: Machine;
 let kernel: Kernel;
@@ -126,6 +127,8 @@ test('any history: exact while it lives, released once, and only when all are go
         // Once it is released nobody may touch it.
         if (released > 0) break;
         if (each.do === 'get') {
+          // Whoever takes a reference must know of one that is there.
+          if (ref.wantsRelease) continue;
           get(each.cpu);
           held++;
         } else if (each.do === 'put') {
@@ -148,6 +151,6 @@ test('any history: exact while it lives, released once, and only when all are go
       settle();
       expect([ref.state, released]).toEqual(['released', 1]);
     }),
-    { numRuns: 200 },
+    { seed: SEED, numRuns: 200 },
   );
 });
