@@ -64,9 +64,12 @@ function setUp(site: Site): void {
   memory = watchMemory(guest.kernel);
 }
 
-beforeEach(async () => {
-  guest = await createGuest();
-});
+/** With `held` programs each image has a reference to those that it calls, and a failure must leave no more. */
+const LIFETIMES = ['kernel', 'held'] as const;
+
+const open = async (programLifetime: (typeof LIFETIMES)[number]): Promise<void> => {
+  guest = await createGuest({ programLifetime });
+};
 afterEach(() => guest.close());
 
 const state = (): KernelState => stateOf(guest.kernel, [fn]);
@@ -102,12 +105,15 @@ function failEverywhere(
     kernel.settle();
     const taken = memory();
     const before = state();
+    const references = () => [...present, prog].map((one) => one.references);
+    const held = references();
     kernel.fail.arm(point);
     const error = errorOf(() => operation.run(present, prog));
     if (operation.path().includes(point)) {
       expect(error?.code, point).toBe(ERRNO[point]);
       expect(state(), point).toEqual(operation.leaves?.(before) ?? before);
       expect(memory(), point).toEqual(taken);
+      expect(references(), point).toEqual(held);
       kernel.fail.pass(point);
       expect(
         errorOf(() => redo(present, prog)),
@@ -140,8 +146,13 @@ function failEverywhere(
 
 const calls = (kinds: readonly Kind[]): boolean => kinds.some((kind) => kind !== 'fentry');
 
-describe.each(SITES)('%s', (site) => {
-  beforeEach(() => setUp(site));
+const WORLDS = LIFETIMES.flatMap((lifetime) => SITES.map((site) => ({ lifetime, site })));
+
+describe.each(WORLDS)('$site, programs as with $lifetime', ({ lifetime, site }) => {
+  beforeEach(async () => {
+    await open(lifetime);
+    setUp(site);
+  });
 
   test.each(KINDS)('attach of the first program: %s', (kind) => {
     const run = (_: readonly BpfProg[], prog: BpfProg): void => link(prog);
@@ -214,8 +225,11 @@ describe.each(SITES)('%s', (site) => {
   });
 });
 
-describe('REPLACE', () => {
-  beforeEach(() => setUp('nop in kernel text'));
+describe.each(LIFETIMES)('REPLACE, programs as with %s', (lifetime) => {
+  beforeEach(async () => {
+    await open(lifetime);
+    setUp('nop in kernel text');
+  });
 
   test('attach', () => {
     const run = (_: readonly BpfProg[], prog: BpfProg): void => link(prog);

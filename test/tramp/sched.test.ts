@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { linkProg, Scheduler, type Task } from '../../tramp/index.ts';
+import { linkProg, RCU_FLAVOURS, Scheduler, type Task } from '../../tramp/index.ts';
 import { createGuest, type Guest, type GuestFunction } from './guest.ts';
 
 let guest: Guest;
@@ -39,6 +39,88 @@ test('a task calls, sleeps, is woken, moves, returns and is gone', () => {
 test('a CPU without a task does nothing', () => {
   expect(sched.run(1, 1000)).toEqual({ what: 'idle' });
   expect(sched.preemptible(1)).toBe(false);
+});
+
+describe('the current task of a CPU', () => {
+  const current = () => guest.machine.current(0);
+
+  test('is its own initial task again once a task has left it', () => {
+    const initial = current();
+    const task = spawn('t');
+    sched.dispatch(task);
+    expect(current()).toBe(task.struct);
+    sched.run(0, 1);
+    sched.preempt(0);
+    expect(current()).toBe(initial);
+    sched.dispatch(task);
+    expect(sched.run(0, 1000).what).toBe('slept');
+    expect(current()).toBe(initial);
+    sched.wake(task);
+    sched.dispatch(task);
+    sched.run(0, 1000);
+    // between two calls it is still there
+    expect(current()).toBe(task.struct);
+    expect(sched.run(0, 1000).what).toBe('gone');
+    expect(current()).toBe(initial);
+  });
+
+  test('is each CPU’s own', () => {
+    const initial = [0, 1].map((cpu) => guest.machine.current(cpu));
+    expect(initial[0]).not.toBe(initial[1]);
+    const task = spawn('t');
+    sched.migrate(task, 1);
+    sched.dispatch(task);
+    expect([0, 1].map((cpu) => guest.machine.current(cpu))).toEqual([initial[0], task.struct]);
+    sched.run(1, 1);
+    sched.preempt(1);
+    expect([0, 1].map((cpu) => guest.machine.current(cpu))).toEqual(initial);
+  });
+});
+
+test('preemption is no voluntary switch: RCU-tasks waits for a preempted task, and not for one that sleeps', () => {
+  const { grace } = guest.kernel;
+  const task = spawn('t');
+  sched.dispatch(task);
+  sched.run(0, 1);
+  let over = false;
+  grace.callRcuTasks(() => {
+    over = true;
+  });
+  // on the CPU when the grace period starts, off it ever after, also after it was there once more
+  grace.tick('rcu-tasks');
+  for (let again = 0; again < 2; again++) {
+    sched.preempt(0);
+    expect(task.voluntarySwitches).toBe(0);
+    guest.kernel.settle();
+    expect([over, grace.flavours['rcu-tasks'].holdouts]).toEqual([false, [task.id]]);
+    sched.dispatch(task);
+    sched.run(0, 1);
+  }
+  expect(sched.run(0, 1000).what).toBe('slept');
+  guest.kernel.settle();
+  expect([over, task.voluntarySwitches]).toEqual([true, 1]);
+});
+
+describe('a call of the library that dies', () => {
+  test.each([
+    { sleepable: false, flavour: 'rcu' },
+    { sleepable: true, flavour: 'rcu-tasks-trace' },
+  ] as const)('inside a program (sleepable: $sleepable) holds up $flavour until it is killed', (sort) => {
+    const { kernel, machine } = guest;
+    const { prog } = guest.addProgram('p', 'fentry', { sleepable: sort.sleepable });
+    linkProg(kernel, prog, kernel.trampolines.get(kernel, f.key, f));
+    const cpu = machine.cpus[0];
+    cpu?.begin(f.addr, [1n, 2n]);
+    expect(cpu?.run({ stopAt: prog.bpfFunc }).reason).toBe('stop');
+    cpu?.abort();
+    const ended: string[] = [];
+    for (const name of RCU_FLAVOURS) kernel.grace.flavours[name].call(() => ended.push(name));
+    kernel.settle();
+    expect([...RCU_FLAVOURS].filter((name) => !ended.includes(name))).toEqual([sort.flavour]);
+    kernel.killCurrent(0);
+    kernel.settle();
+    expect([...ended].sort()).toEqual([...RCU_FLAVOURS].sort());
+  });
 });
 
 test('one that sleeps inside rcu_read_lock is warned about', () => {
