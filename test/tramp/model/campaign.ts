@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { REVISIONS } from '../../../jit/index.ts';
 import type { KernelBug } from '../../../tramp/index.ts';
-import { type Counter, histories } from './commands.ts';
+import { histories } from './commands.ts';
 import { History } from './history.ts';
 import { World, type WorldOptions } from './world.ts';
 
@@ -23,13 +23,14 @@ export interface CampaignOptions {
 
 export interface CampaignResult {
   readonly histories: number;
-  readonly steps: number;
+  /** Steps that did something, by kind of command. */
+  readonly counts: ReadonlyMap<string, number>;
 }
 
 /** @throws Error what fast-check found, made small, with the seed and path that repeat it */
 export async function campaign(options: CampaignOptions): Promise<CampaignResult> {
   const worlds = new Map<string, World>();
-  const counter: Counter = { steps: 0 };
+  const counts = new Map<string, number>();
   let done = 0;
   const world: fc.Arbitrary<WorldOptions> = fc.record({
     cpus: fc.integer({ min: 1, max: 4 }),
@@ -46,7 +47,7 @@ export async function campaign(options: CampaignOptions): Promise<CampaignResult
         worlds.set(name, used);
         try {
           const history = new History(used);
-          fc.modelRun(() => ({ model: counter, real: history }), commands);
+          fc.modelRun(() => ({ model: { history, counts }, real: history }), commands);
           history.end();
           done++;
         } catch (error) {
@@ -65,5 +66,5 @@ export async function campaign(options: CampaignOptions): Promise<CampaignResult
   } finally {
     for (const used of worlds.values()) used.close();
   }
-  return { histories: done, steps: counter.steps };
+  return { histories: done, counts };
 }

@@ -1,41 +1,74 @@
 /* What can happen in a history, as fast-check commands. */
 
 import fc from 'fast-check';
-import { FAIL_POINTS, type FailPoint, RCU_FLAVOURS } from '../../../tramp/index.ts';
+import { FAIL_POINTS, type FailPoint } from '../../../tramp/index.ts';
 import type { History, Meanwhile } from './history.ts';
 
-/** Counts the commands that were executed. */
-export interface Counter {
-  steps: number;
+/** A history under way, and how often each kind of command did something in all histories so far. */
+export interface Counted {
+  readonly history: History;
+  readonly counts: Map<string, number>;
 }
 
-class Step implements fc.Command<Counter, History> {
-  readonly #name: string;
-  readonly #run: (history: History) => void;
+interface StepOptions {
+  /** What it was drawn with, for the report of a difference. */
+  readonly drawn?: readonly unknown[];
+  /** Whether it would do anything now. Default always. */
+  readonly possible?: (history: History) => boolean;
+  readonly run: (history: History) => void;
+}
 
-  constructor(name: string, run: (history: History) => void) {
-    this.#name = name;
-    this.#run = run;
+/** A command that is left out of a history, and not counted, where it would do nothing. */
+class Step implements fc.Command<Counted, History> {
+  readonly #kind: string;
+  readonly #options: StepOptions;
+
+  constructor(kind: string, options: StepOptions) {
+    this.#kind = kind;
+    this.#options = options;
   }
 
-  check(): boolean {
-    return true;
+  check({ history }: Counted): boolean {
+    return this.#options.possible?.(history) ?? true;
   }
 
-  run(counter: Counter, history: History): void {
-    counter.steps++;
-    this.#run(history);
+  run({ counts }: Counted, history: History): void {
+    counts.set(this.#kind, (counts.get(this.#kind) ?? 0) + 1);
+    this.#options.run(history);
   }
 
   toString(): string {
-    return this.#name;
+    return `${this.#kind}(${(this.#options.drawn ?? []).map((one) => JSON.stringify(one) ?? 'none').join(', ')})`;
   }
+}
+
+/** A command that is done to one of `among`, all of which it can be done to. */
+function chosen<T>(
+  kind: string,
+  pick: number,
+  among: (history: History) => readonly T[],
+  run: (history: History, one: T) => void,
+  drawn: readonly unknown[] = [],
+): Step {
+  return new Step(kind, {
+    drawn: [pick, ...drawn],
+    possible: (history) => among(history).length > 0,
+    run: (history) => {
+      const all = among(history);
+      run(history, all[pick % all.length] as T);
+    },
+  });
 }
 
 const small = fc.nat({ max: 11 });
 const cpu = fc.nat({ max: 3 });
 const arg = fc.bigInt({ min: 0n, max: 1000n });
-const steps = fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 120 }), fc.constant(1000));
+/** Mostly less than a call has, so that others come in between. */
+const steps = fc.oneof(
+  { weight: 6, arbitrary: fc.integer({ min: 1, max: 12 }) },
+  { weight: 6, arbitrary: fc.integer({ min: 1, max: 80 }) },
+  { weight: 1, arbitrary: fc.constant(1000) },
+);
 /** Mostly none: an operation that fails leaves less to look at. */
 const inject = fc.oneof(
   { weight: 5, arbitrary: fc.constant(undefined) },
@@ -53,72 +86,125 @@ const meanwhile: fc.Arbitrary<Meanwhile[]> = fc.array(
   },
 );
 
-const attach = fc
-  .tuple(target, small, inject, meanwhile)
-  .map(
-    ([f, p, fail, slices]) =>
-      new Step(`attach(${f}, free ${p}, ${fail}, ${JSON.stringify(slices)})`, (h) =>
-        h.attach(h.fn(f), h.free(p), fail, slices),
-      ),
-  );
-const attachAny = fc
-  .tuple(target, small)
-  .map(([f, p]) => new Step(`attach(${f}, ${p})`, (h) => h.attach(h.fn(f), h.prog(p))));
-const detach = fc
-  .tuple(small, inject, meanwhile)
-  .map(
-    ([p, fail, slices]) =>
-      new Step(`detach(attached ${p}, ${fail}, ${JSON.stringify(slices)})`, (h) =>
-        h.detach(h.attached(p), fail, slices),
-      ),
-  );
+const attach = fc.tuple(target, small, inject, meanwhile).map(([f, p, ...rest]) =>
+  chosen(
+    'attach',
+    p,
+    (h) => h.free(h.fn(f)),
+    (h, prog) => h.attach(h.fn(f), prog, ...rest),
+    [f, ...rest],
+  ),
+);
+const attachAny = fc.tuple(target, small).map(([f, p]) =>
+  chosen(
+    'attach any',
+    p,
+    (h) => h.attachable(h.fn(f)),
+    (h, prog) => h.attach(h.fn(f), prog),
+    [f],
+  ),
+);
+const detach = fc.tuple(small, inject, meanwhile).map(([p, ...rest]) =>
+  chosen(
+    'detach',
+    p,
+    (h) => h.attached,
+    (h, prog) => h.detach(prog, ...rest),
+    rest,
+  ),
+);
 const get = fc
   .tuple(target, inject)
-  .map(([f, fail]) => new Step(`get(${f}, ${fail})`, (h) => void h.get(h.fn(f), fail)));
-const put = target.map(
-  (f) =>
-    new Step(`put(${f})`, (h) => {
-      if (h.canPut(h.fn(f))) h.put(h.fn(f));
-    }),
+  .map(([f, fail]) => new Step('get', { drawn: [f, fail], run: (h) => void h.get(h.fn(f), fail) }));
+const put = small.map((pick) =>
+  chosen(
+    'put',
+    pick,
+    (h) => h.puttable,
+    (h, fn) => h.put(fn),
+  ),
 );
-const unload = target.map(
-  (f) =>
-    new Step(`unload(${f})`, (h) => {
-      if (h.canUnload(h.fn(f))) h.unload(h.fn(f));
-    }),
+const unload = small.map((pick) =>
+  chosen(
+    'unload',
+    pick,
+    (h) => h.unloadable,
+    (h, fn) => h.unload(fn),
+  ),
 );
-const replaceProgram = small.map(
-  (p) =>
-    new Step(`replaceProgram(${p})`, (h) => {
-      if (h.canReplace(h.prog(p))) h.replaceProgram(h.prog(p));
-    }),
+const replaceProgram = small.map((pick) =>
+  chosen(
+    'replace program',
+    pick,
+    (h) => h.replaceable,
+    (h, prog) => h.replaceProgram(prog),
+  ),
 );
 const stats = meanwhile.map(
-  (slices) => new Step(`stats(${JSON.stringify(slices)})`, (h) => h.switchStats(slices)),
+  (slices) => new Step('stats', { drawn: slices, run: (h) => h.switchStats(slices) }),
 );
-const spawn = fc
-  .tuple(target, cpu, arg, arg)
-  .map(([f, c, a, b]) => new Step(`call(${f}, ${c})`, (h) => h.spawn(h.fn(f), c % h.model.cpus, [a, b])));
-const go = fc
-  .tuple(cpu, steps, small)
-  .map(([c, n, pick]) => new Step(`go(${c}, ${n}, ${pick})`, (h) => h.go(c % h.model.cpus, n, pick)));
-const preempt = cpu.map((c) => new Step(`preempt(${c})`, (h) => h.preempt(c % h.model.cpus)));
-const wake = small.map((pick) => new Step(`wake(${pick})`, (h) => h.wake(pick)));
-const migrate = fc
-  .tuple(small, cpu)
-  .map(([pick, c]) => new Step(`migrate(${pick}, ${c})`, (h) => h.migrate(pick, c % h.model.cpus)));
-const tick = fc
-  .constantFrom(...RCU_FLAVOURS)
-  .map((flavour) => new Step(`tick(${flavour})`, (h) => h.tick(flavour)));
-const work = fc.constant(new Step('work', (h) => h.work()));
-const settle = fc.constant(new Step('settle', (h) => h.settle()));
+const spawn = fc.tuple(target, cpu, arg, arg).map(
+  ([f, c, a, b]) =>
+    new Step('call', {
+      drawn: [f, c, `${a}`, `${b}`],
+      possible: (h) => h.mayCall,
+      run: (h) => h.spawn(h.fn(f), c % h.model.cpus, [a, b]),
+    }),
+);
+const go = fc.tuple(cpu, steps, small).map(([c, n, pick]) =>
+  chosen(
+    'go',
+    c,
+    (h) => h.busy,
+    (h, id) => h.go(id, n, pick),
+    [n, pick],
+  ),
+);
+const preempt = cpu.map((c) =>
+  chosen(
+    'preempt',
+    c,
+    (h) => h.preemptible,
+    (h, id) => h.preempt(id),
+  ),
+);
+const wake = small.map((pick) =>
+  chosen(
+    'wake',
+    pick,
+    (h) => h.asleep,
+    (h, task) => h.wake(task),
+  ),
+);
+const migrate = fc.tuple(small, small).map(([pick, c]) =>
+  chosen(
+    'migrate',
+    pick,
+    (h) => h.movable,
+    (h, task) => h.migrate(task, c),
+    [c],
+  ),
+);
+const tick = small.map((pick) =>
+  chosen(
+    'tick',
+    pick,
+    (h) => h.waitedFor,
+    (h, flavour) => h.tick(flavour),
+  ),
+);
+const work = fc.constant(
+  new Step('work', { possible: (h) => h.kernel.grace.pendingWork > 0, run: (h) => h.work() }),
+);
+const settle = fc.constant(new Step('settle', { possible: (h) => h.unsettled, run: (h) => h.settle() }));
 
-/** Histories of at most `length` steps. A kind that is there twice happens twice as often. */
-export function histories(length: number): fc.Arbitrary<Iterable<fc.Command<Counter, History>>> {
+/** Histories of at most `length` steps. A kind that is there twice is drawn twice as often. */
+export function histories(length: number): fc.Arbitrary<Iterable<fc.Command<Counted, History>>> {
   const kinds = [
-    ...[attach, attach, attach, attachAny, detach, detach],
-    ...[spawn, spawn, go, go, go, go, go],
-    ...[preempt, wake, wake, migrate, tick, tick, tick, work, settle],
+    ...[attach, attach, attach, attachAny, detach, detach, detach],
+    ...[spawn, spawn, spawn, spawn, ...Array.from({ length: 12 }, () => go)],
+    ...[preempt, preempt, preempt, preempt, preempt, wake, wake, migrate],
+    ...[tick, tick, tick, work, work, settle, settle],
     ...[get, put, unload, replaceProgram, stats],
   ];
   return fc.commands(kinds, { maxCommands: length, size: 'max' });

@@ -3,8 +3,8 @@
  * the world, and compared; after it everything that can be seen is compared as well.
  */
 
-import type { FailPoint, RcuFlavourName, TrampImage, Trampoline } from '../../../tramp/index.ts';
-import { linkProg, unlinkProg } from '../../../tramp/index.ts';
+import type { FailPoint, RcuFlavourName, Task, TrampImage, Trampoline } from '../../../tramp/index.ts';
+import { linkProg, RCU_FLAVOURS, unlinkProg } from '../../../tramp/index.ts';
 import { errorOf } from '../state.ts';
 import {
   LIST_KINDS,
@@ -76,16 +76,71 @@ export class History {
     return this.model.programs[index % this.model.programs.length] as ModelProgram;
   }
 
-  /** A program that is not attached; any program when all are. */
-  free(index: number): ModelProgram {
-    const free = this.model.programs.filter(({ at }) => at === undefined);
-    return free[index % Math.max(free.length, 1)] ?? this.prog(index);
+  // -- what can be done now -------------------------------------------------------------------------
+
+  /** Nothing in the manager keeps a freplace program from standing in for two functions: its callers do. */
+  attachable(fn: ModelFunction): readonly ModelProgram[] {
+    return this.model.programs.filter(
+      ({ spec, at }) => spec.kind !== 'freplace' || at === undefined || at === fn,
+    );
   }
 
-  /** A program that is attached; any program when none is. */
-  attached(index: number): ModelProgram {
-    const attached = this.model.programs.filter(({ at }) => at !== undefined);
-    return attached[index % Math.max(attached.length, 1)] ?? this.prog(index);
+  /** Programs that are not attached; any when all are. */
+  free(fn: ModelFunction): readonly ModelProgram[] {
+    const free = this.model.programs.filter(({ at }) => at === undefined);
+    return free.length > 0 ? free : this.attachable(fn);
+  }
+
+  get attached(): readonly ModelProgram[] {
+    return this.model.programs.filter(({ at }) => at !== undefined);
+  }
+
+  get puttable(): readonly ModelFunction[] {
+    return this.model.functions.filter((fn) => this.#canPut(fn));
+  }
+
+  get unloadable(): readonly ModelFunction[] {
+    return this.model.functions.filter((fn) => this.#canUnload(fn));
+  }
+
+  get replaceable(): readonly ModelProgram[] {
+    return this.model.programs.filter((prog) => this.#canReplace(prog));
+  }
+
+  get mayCall(): boolean {
+    return this.model.tasks.length < MAX_TASKS;
+  }
+
+  /** CPUs that have a task, or one to put there. */
+  get busy(): readonly number[] {
+    const { sched } = this.world;
+    return this.#cpus.filter((cpu) => sched.running(cpu) !== undefined || sched.runnable(cpu).length > 0);
+  }
+
+  get preemptible(): readonly number[] {
+    return this.#cpus.filter((cpu) => this.world.sched.preemptible(cpu));
+  }
+
+  get asleep(): readonly Task[] {
+    return this.world.sched.asleep;
+  }
+
+  /** Tasks that another CPU might get. */
+  get movable(): readonly ModelTask[] {
+    return this.model.cpus > 1 ? this.model.tasks.filter(({ real }) => !real.onCpu) : [];
+  }
+
+  /** Grace periods that somebody waits for. */
+  get waitedFor(): readonly RcuFlavourName[] {
+    return RCU_FLAVOURS.filter((name) => this.kernel.grace.flavours[name].pending > 0);
+  }
+
+  get unsettled(): boolean {
+    return this.waitedFor.length > 0 || this.kernel.grace.pendingWork > 0 || this.kernel.retired.size > 0;
+  }
+
+  get #cpus(): readonly number[] {
+    return this.world.guest.machine.cpus.map(({ id }) => id);
   }
 
   // -- operations of the host ---------------------------------------------------------------------
@@ -98,7 +153,7 @@ export class History {
   }
 
   /** Whether the last reference may be dropped: the kernel does not look at fmod_ret programs. */
-  canPut(fn: ModelFunction): boolean {
+  #canPut(fn: ModelFunction): boolean {
     if (fn.references > 1) return true;
     const warned = fn.lists.fentry.length + fn.lists.fexit.length > 0;
     return fn.references === 1 && (warned || (fn.image === undefined && fn.extension === undefined));
@@ -117,8 +172,6 @@ export class History {
     inject?: FailPoint,
     meanwhile: readonly Meanwhile[] = [],
   ): void {
-    // Nothing in the manager keeps a freplace program from standing in for two functions: its callers do.
-    if (prog.spec.kind === 'freplace' && prog.at !== undefined && prog.at !== fn) return;
     if (fn.references === 0 && !this.get(fn)) return;
     const tr = this.#trampoline(fn);
     this.#arm(inject);
@@ -158,7 +211,7 @@ export class History {
   }
 
   /** Unloads a function's module and loads it again; refused while it is traced. */
-  canUnload(fn: ModelFunction): boolean {
+  #canUnload(fn: ModelFunction): boolean {
     const idle = this.model.tasks.every((task) => task.fn !== fn);
     return fn.inModule && (fn.image !== undefined || (idle && !fn.inTable));
   }
@@ -175,7 +228,7 @@ export class History {
   }
 
   /** Whether a program may be unloaded: its own grace period does not wait for old images, as L1 and L2 show. */
-  canReplace(prog: ModelProgram): boolean {
+  #canReplace(prog: ModelProgram): boolean {
     if (prog.at !== undefined) return false;
     const called = this.model.functions.some(({ image }) =>
       LIST_KINDS.some((kind) => image?.progs[kind].includes(prog)),
@@ -200,7 +253,6 @@ export class History {
   // -- time -----------------------------------------------------------------------------------------
 
   spawn(fn: ModelFunction, cpu: number, args: readonly [bigint, bigint]): void {
-    if (this.model.tasks.length >= MAX_TASKS) return;
     const real = this.world.spawn(`t${++this.#tasks}`, cpu, fn.index, args);
     this.model.tasks.push(new ModelTask(real, fn, args));
   }
@@ -256,22 +308,18 @@ export class History {
   }
 
   preempt(cpu: number): void {
-    if (this.world.sched.preemptible(cpu)) this.world.sched.preempt(cpu);
+    this.world.sched.preempt(cpu);
     this.check();
   }
 
-  wake(pick: number): void {
-    const { asleep } = this.world.sched;
-    const task = asleep[pick % Math.max(asleep.length, 1)];
-    if (task !== undefined) this.world.sched.wake(task);
+  wake(task: Task): void {
+    this.world.sched.wake(task);
   }
 
-  /** A task inside of a program stays on its CPU. */
-  migrate(pick: number, cpu: number): void {
-    const idle = this.model.tasks.filter(({ real }) => !real.onCpu);
-    const task = idle[pick % Math.max(idle.length, 1)];
-    if (task === undefined) return;
-    const moved = this.world.sched.migrate(task.real, cpu);
+  /** To another CPU; a task inside of a program stays. */
+  migrate(task: ModelTask, pick: number): void {
+    const others = this.#cpus.filter((cpu) => cpu !== task.real.cpu);
+    const moved = this.world.sched.migrate(task.real, others[pick % others.length] ?? 0);
     if (moved && task.inside !== undefined) throw new RangeError('migrated inside of a program');
   }
 
@@ -395,11 +443,11 @@ export class History {
     const { kernel, model, world } = this;
     for (let left = DRAIN_STEPS; model.tasks.length > 0; left--) {
       if (left === 0) throw new RangeError('tasks that do not end');
-      while (world.sched.asleep.length > 0) this.wake(0);
-      for (let cpu = 0; cpu < model.cpus; cpu++) this.go(cpu, 1000, 0);
+      for (const task of [...this.asleep]) this.wake(task);
+      for (const cpu of this.busy) this.go(cpu, 1000, 0);
     }
     if (model.statsOn) this.switchStats();
-    for (const prog of model.programs) this.detach(prog);
+    for (const prog of this.attached) this.detach(prog);
     for (const fn of model.functions) {
       // A detach that failed leaves the image there: one more attach and detach takes it away.
       const [spare] = model.programs;
