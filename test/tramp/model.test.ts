@@ -35,7 +35,8 @@ if (CAMPAIGN) {
     const { histories, counts } = await campaign({ seed: SEED, histories: 10_000, length: 56 });
     expect(histories).toBe(10_000);
     expect(total(counts)).toBeGreaterThan(100_000);
-    // no kind is there in name only
+    // no kind of command is there in name only
+    expect(counts.size).toBe(16);
     for (const [kind, count] of counts) expect(count, kind).toBeGreaterThan(100);
   });
 
