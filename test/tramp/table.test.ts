@@ -28,7 +28,7 @@ test.each([
   [0x1_8000_0002n, 530],
   [0x1234_5678_9abc_def0n, 219],
   [0xffff_ffff_ffff_ffffn, 632],
-])('hash_64(%#x, 10) is %i', (key, bucket) => {
+])('hash_64(%s, 10) is %i', (key, bucket) => {
   expect(hash64(key, 10)).toBe(bucket);
 });
 
