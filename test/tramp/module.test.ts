@@ -67,8 +67,11 @@ describe('the reference to a module', () => {
     expect(errorOf(() => f.module.unload())).toMatchObject({ code: 'EBUSY', op: 'delete_module' });
     expect(stateOf(guest.kernel, [f])).toEqual(before);
     unlinkProg(guest.kernel, prog, tr);
+    const other = guest.addFunction('other');
     f.module.unload();
-    expect(guest.kernel.modules).toEqual([]);
+    expect(guest.kernel.modules).toEqual([other.module]);
+    expect(errorOf(() => f.module.unload())).toMatchObject({ code: 'ENOENT', op: 'delete_module' });
+    expect(guest.kernel.modules).toEqual([other.module]);
     expect(guest.kernel.kallsyms.named('f')).toBeUndefined();
     expect(guest.kernel.ftrace.location(f.addr)).toBeUndefined();
   });

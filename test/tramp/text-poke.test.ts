@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createMachine, type Machine } from '../../emu/index.ts';
 import { NOP5, type PokeType, patchBytes } from '../../jit/index.ts';
-import { addrAdd, Bug, type Kaddr, KernelError, kaddr, toHex } from '../../lib/index.ts';
+import { addrAdd, Bug, InputError, type Kaddr, KernelError, kaddr, toHex } from '../../lib/index.ts';
 import { Kernel, textPoke } from '../../tramp/index.ts';
 
 let machine: Machine;
@@ -84,5 +84,17 @@ describe.each(['CALL', 'JUMP'] as const)('%s', (type: PokeType) => {
 
 test('pokes do not nest, and are five bytes', () => {
   expect(() => kernel.text.poke(text, Uint8Array.of(0x90))).toThrow(Bug);
+  expect(bytes()).toBe(`${toHex(Uint8Array.from(NOP5))}c3`);
+});
+
+test('what runs in between may throw: the text is whole, and the next poke works', () => {
+  kernel.sync = () => {
+    throw new InputError('task', undefined, 'has no next call');
+  };
+  const jump = `${toHex(patchBytes('JUMP', text, target()) ?? new Uint8Array())}c3`;
+  expect(() => textPoke(kernel, text, 'JUMP', null, target())).toThrow('has no next call');
+  expect(bytes()).toBe(jump);
+  kernel.sync = () => undefined;
+  expect(textPoke(kernel, text, 'JUMP', target(), null)).toBe(true);
   expect(bytes()).toBe(`${toHex(Uint8Array.from(NOP5))}c3`);
 });
