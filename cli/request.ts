@@ -3,7 +3,7 @@ import { type Kaddr, kaddr } from '../lib/index.ts';
 import type { Fields } from './fields.ts';
 
 /** An emitter's request as `tramplab emit` and `tramplab listing` read it. */
-export interface EmitRequest {
+interface EmitRequest {
   readonly revision: RevisionName;
   readonly request: TrampolineRequest;
 }

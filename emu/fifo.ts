@@ -1,5 +1,5 @@
 /** A queue: first in, first out, both in constant time. */
-export class Fifo<T> {
+class Fifo<T> {
   #items: T[];
   #head: number = 0;
 

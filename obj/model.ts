@@ -35,10 +35,10 @@ export interface FuncModel {
 }
 
 /** Kernel: MAX_BPF_FUNC_ARGS, include/linux/bpf.h. */
-export const MAX_FUNC_ARGS = 12;
+const MAX_FUNC_ARGS = 12;
 
 /** What a prototype is refused for: the index of a parameter, the result, or the function as a whole. */
-export type RefusedPart = number | 'result' | 'function';
+type RefusedPart = number | 'result' | 'function';
 
 /**
  * The model of a prototype.

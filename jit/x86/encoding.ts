@@ -33,7 +33,7 @@ const digit = (op: number, ext: number, { narrow = false }: { narrow?: boolean }
 });
 
 /** Arithmetic group 1: the /digit of 80, 81, 83, and 8 times it is the opcode of the `r/m, r` form less 1. */
-export const ALU = { add: 0, or: 1, adc: 2, sbb: 3, and: 4, sub: 5, xor: 6, cmp: 7 } as const;
+const ALU = { add: 0, or: 1, adc: 2, sbb: 3, and: 4, sub: 5, xor: 6, cmp: 7 } as const;
 export type AluOp = keyof typeof ALU;
 
 /** Condition codes, added to 70 (rel8) and 0f 80 (rel32). */

@@ -11,7 +11,7 @@
  */
 
 import type { ErrnoName } from '../../../lib/index.ts';
-import type { FailPoint, Task } from '../../../tramp/index.ts';
+import { FAIL_POINTS, type FailPoint, type Task } from '../../../tramp/index.ts';
 import type { GuestProgram } from '../guest.ts';
 import { FUNCTIONS, PROGRAMS, type ProgramSpec } from './world.ts';
 
@@ -286,21 +286,6 @@ const IMAGE: readonly FailPoint[] = [
   'emit',
 ];
 
-/** What an injected failure returns. */
-const INJECTED: Readonly<Record<FailPoint, ErrnoName>> = {
-  'alloc-trampoline': 'ENOMEM',
-  'alloc-progs': 'ENOMEM',
-  'alloc-im': 'ENOMEM',
-  charge: 'EPERM',
-  'alloc-image': 'ENOMEM',
-  'percpu-ref': 'ENOMEM',
-  emit: 'EFAULT',
-  register: 'EBUSY',
-  modify: 'ENODEV',
-  unregister: 'ENODEV',
-  poke: 'EBUSY',
-};
-
 export class Model {
   readonly cpus: number;
   readonly functions: ModelFunction[] = FUNCTIONS.map((_, index) => new ModelFunction(index));
@@ -339,7 +324,7 @@ export class Model {
     const list = fn.listOf(prog);
     if (list === 'replace') {
       if (fn.lists.fentry.length + fn.lists.fexit.length > 0) return 'EBUSY';
-      if (inject === 'poke') return INJECTED.poke;
+      if (inject === 'poke') return FAIL_POINTS.poke;
       if (fn.inModule) return 'EINVAL';
       if (fn.image !== undefined) return 'EBUSY';
       fn.extension = prog;
@@ -372,7 +357,7 @@ export class Model {
       this.#newImage(fn, key, inject);
       return undefined;
     }
-    if (inject === 'alloc-progs') return INJECTED['alloc-progs'];
+    if (inject === 'alloc-progs') return FAIL_POINTS['alloc-progs'];
     this.#retire(fn.image, fn, inject);
     fn.image = undefined;
     fn.selector = 0;
@@ -381,7 +366,7 @@ export class Model {
 
   #failure(fn: ModelFunction, inject: FailPoint | undefined, path: readonly FailPoint[]): Verdict {
     const passed = fn.isPlain ? [...path, 'poke'] : path;
-    return inject !== undefined && passed.includes(inject) ? INJECTED[inject] : undefined;
+    return inject !== undefined && passed.includes(inject) ? FAIL_POINTS[inject] : undefined;
   }
 
   #newImage(fn: ModelFunction, key: bigint, inject: FailPoint | undefined): void {
