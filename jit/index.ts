@@ -1,3 +1,4 @@
+export * from './bpf/insn.ts';
 export { movPtr, NOP5, NOPS } from './kernel-encoding.ts';
 export {
   formatListing,
