@@ -12,8 +12,8 @@ import type { Random } from './random.ts';
 
 export interface CaseFamily<Case> {
   readonly name: 'image' | 'history';
-  /** Coverage cells that its cases can hit. */
-  readonly cells: number;
+  /** Every coverage cell that its cases can hit, by name: a campaign counts and names those that were missed. */
+  readonly cells: readonly string[];
   /** Pure: the same numbers make the same case. */
   generate(random: Random, options: FamilyOptions): Case;
   /** Cases that are smaller than this one by one thing each, the most promising first; none when it is minimal. */
