@@ -1,5 +1,7 @@
 export * from './bpf/insn.ts';
-export { movPtr, NOP5, NOPS } from './kernel-encoding.ts';
+export { cfiOffset } from './cfi.ts';
+export { ENDBR_BYTES, isEndbr } from './endbr.ts';
+export { LONG_NOPS, type MovPtr, movPtr, movPtrSignExtended, NOP5, NOPS } from './kernel-encoding.ts';
 export {
   formatListing,
   type ListingOptions,
@@ -8,6 +10,7 @@ export {
   listCode,
   type Paint,
 } from './listing.ts';
+export { type Change, EMITTER_MUTANTS, type EmitterMutant } from './mutants/index.ts';
 export {
   decidePoke,
   POKE_BYTES,
@@ -16,16 +19,31 @@ export {
   type PokeType,
   patchBytes,
 } from './poke.ts';
-export { type HelperAddresses, type ProgRef, TrampFlag, type TrampolineRequest } from './request.ts';
 export {
+  type CallDepthConfig,
+  type CfiConfig,
+  type HelperAddresses,
+  HelperPair,
+  type ProgRef,
+  TrampFlag,
+  type TrampolineConfig,
+  type TrampolineRequest,
+} from './request.ts';
+export {
+  type ArgWord,
+  type Delivery,
   type Emission,
   type Frame,
   type Invocation,
   type Piece,
   REVISIONS,
+  type RegWord,
   type Revision,
   type RevisionName,
+  type StackWord,
 } from './rev/revision.ts';
+export { revisions } from './rev/revisions.ts';
+export { RUNTIME_BUGS, type RuntimeBug } from './runtime/bugs.ts';
 export {
   emitRuntime,
   GET_FUNC_IP,
@@ -40,8 +58,8 @@ export {
   type Prepared,
   prepareTrampoline,
   type RefusedImage,
-  revisions,
   type TrampolineImage,
+  trampolineSize,
 } from './trampoline.ts';
 export { Assembler, Label } from './x86/assembler.ts';
 export {
