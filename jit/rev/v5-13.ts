@@ -17,24 +17,25 @@
 import { addrAdd, InputError, type Kaddr } from '../../lib/index.ts';
 import { fillNops, frameSlot, movPtr, NOP5, NOPS } from '../kernel-encoding.ts';
 import { type ProgRef, TrampFlag, type TrampolineRequest } from '../request.ts';
+import type { Assembler } from '../x86/assembler.ts';
 import { type Mem, qword, type Reg, r8, r9, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp } from '../x86/operand.ts';
 import { piece, step } from '../x86/step.ts';
 import type { Emission, Frame, Invocation, Refusal, Revision } from './revision.ts';
 
 /** System V argument registers. */
-const ARG_REGS: readonly Reg[] = [rdi, rsi, rdx, rcx, r8, r9];
-const MAX_ARGS = ARG_REGS.length;
+export const ARG_REGS: readonly Reg[] = [rdi, rsi, rdx, rcx, r8, r9];
 
 /** A stack word: a slot of the frame, or the return address that SKIP_FRAME steps over. */
-const WORD = 8;
+export const WORD = 8;
 
 /** The call at a traced function's entry, and the nop it replaces: 5 bytes. */
-const SITE_BYTES = 5;
+export const SITE_BYTES = 5;
 
 export const v5_13: Revision = {
   name: 'v5.13',
   knownFlags: TrampFlag.RESTORE_REGS | TrampFlag.CALL_ORIG | TrampFlag.SKIP_FRAME,
   refuse,
+  warn: () => undefined,
   frame,
 
   prologue: piece('prologue', ({ asm, frame }) => {
@@ -44,11 +45,13 @@ export const v5_13: Revision = {
     asm.push(rbx, "start time lives in rbx; keep the caller's");
   }),
 
+  argCount: () => undefined,
   funcIp: () => undefined,
 
   saveArgs: piece('save_regs', ({ asm, request, frame }) => {
     request.argSizes.forEach((size, i) => {
-      asm.mov(frame.arg(i), argReg(i, size), ARG_NOTES[i]);
+      if (!hasOpcode(size)) strayOperand(asm, i, frame.arg(i));
+      else asm.mov(frame.arg(i), argReg(i, size), ARG_NOTES[i]);
     });
   }),
 
@@ -73,16 +76,20 @@ export const v5_13: Revision = {
   }),
 
   callOriginal: piece('call_orig', (emission) => {
-    const { asm, flags, request, frame } = emission;
-    emission.rev.restoreArgs(emission);
-    const name = request.name ?? 'orig_call';
-    if ((flags & TrampFlag.SKIP_FRAME) === 0) asm.call(request.origCall, name);
-    else asm.call(addrAdd(request.origCall, SITE_BYTES), `${name}+${SITE_BYTES}`);
+    const { asm, rev, frame } = emission;
+    rev.passArgs(emission);
+    rev.callTraced(emission);
     asm.mov(frame.returnValue, rax, 'what the original returned');
     emission.ipAfterCall = asm.offset;
     asm.site('ip_after_call', SITE_BYTES);
     asm.raw(NOP5, 'ip_after_call: a jump once the image is retired');
   }),
+
+  passArgs: (emission) => emission.rev.restoreArgs(emission),
+
+  callTraced: (emission) => {
+    callTracedAt(emission, (emission.flags & TrampFlag.SKIP_FRAME) === 0 ? 0 : SITE_BYTES);
+  },
 
   bindFexit: piece('emit_align', ({ asm, doFexit }) => {
     fillNops(asm, asm.bytesTo(16), NOPS, 'branch target on 16 bytes');
@@ -95,6 +102,10 @@ export const v5_13: Revision = {
 
   restoreArgs: piece('restore_regs', ({ asm, request, frame }) => {
     request.argSizes.forEach((size, i) => {
+      if (!hasOpcode(size)) {
+        strayOperand(asm, i, frame.arg(i));
+        return;
+      }
       const reg = argReg(i, size);
       if (size <= 2) asm.movzx(reg.as(8), frame.arg(i), size as 1 | 2, ARG_NOTES[i]);
       else asm.mov(reg, frame.arg(i), ARG_NOTES[i]);
@@ -106,62 +117,85 @@ export const v5_13: Revision = {
     imHelper(emission, '__bpf_tramp_exit');
   }),
 
-  epilogue: piece('epilogue', ({ asm, flags, frame }) => {
+  tailCallOnly: () => undefined,
+
+  epilogue: piece('epilogue', (emission) => {
+    const { asm, rev, flags, frame } = emission;
     if (frame.hasReturnValue) asm.mov(rax, frame.returnValue, 'the traced function returns this');
     asm.pop(rbx);
     asm.leave64();
     if ((flags & TrampFlag.SKIP_FRAME) !== 0)
       asm.aluImm8('add', rsp, WORD, 'skip the traced function itself');
-    asm.ret();
+    rev.ret(emission);
   }),
+
+  ret: ({ asm }) => asm.ret(),
 
   invokeProg: step(
     'invoke_bpf_prog',
-    (emission: Emission, { prog, keepReturn }: Invocation) => {
-      const { asm } = emission;
+    (emission: Emission, invocation: Invocation) => {
+      const { asm, rev } = emission;
       const skip = asm.label('skip_exec_of_prog');
-      enterProg(emission, prog);
+      rev.enterProg(emission, invocation.prog);
       asm.test(rax, rax);
       asm.jccShort('e', skip, '0: already running on this CPU');
-      runProg(emission, { prog, keepReturn });
+      rev.runProg(emission, invocation);
       asm.bind(skip);
-      exitProg(emission, prog);
+      rev.exitProg(emission, invocation.prog);
     },
     ({ prog }) => progName(prog),
   ),
+
+  enterProg: step('enter', (emission: Emission, prog: ProgRef) => {
+    const { asm, rev } = emission;
+    rev.movPtr(asm, rdi, prog.prog, progName(prog), 'arg1: prog');
+    callHelper(emission, prog.sleepable ? '__bpf_prog_enter_sleepable' : '__bpf_prog_enter');
+    asm.mov(rbx, rax, 'start time, for exit');
+  }),
+
+  runProg: step('run', (emission: Emission, { prog, keepReturn }: Invocation) => {
+    const { asm, rev, frame } = emission;
+    asm.lea(rdi, frame.ctx, 'arg1: ctx');
+    if (!prog.jited)
+      rev.movPtr(asm, rsi, prog.insnsi, `${progName(prog)}.insnsi`, 'arg2: insnsi, for the interpreter');
+    rev.call(emission, prog.bpfFunc, progName(prog));
+    if (keepReturn) asm.mov(frame.returnValue, rax, 'what the program returned');
+  }),
+
+  exitProg: step('exit', (emission: Emission, prog: ProgRef) => {
+    const { asm, rev } = emission;
+    rev.movPtr(asm, rdi, prog.prog, progName(prog), 'arg1: prog');
+    asm.mov(rsi, rbx, 'arg2: start time');
+    callHelper(emission, prog.sleepable ? '__bpf_prog_exit_sleepable' : '__bpf_prog_exit');
+  }),
+
+  call: ({ asm }, target, name) => asm.call(target, name),
+  movPtr,
+
+  delivery: { inPlace: true, spareBytes: 0, sizeQuery: false },
+  pokeSkipsEndbr: false,
 };
 
-const enterProg = step('enter', (emission: Emission, prog: ProgRef) => {
-  const { asm } = emission;
-  const helper = prog.sleepable ? '__bpf_prog_enter_sleepable' : '__bpf_prog_enter';
-  movPtr(asm, rdi, prog.prog, progName(prog), 'arg1: prog');
-  asm.call(helperAddress(emission.request, helper), helper);
-  asm.mov(rbx, rax, 'start time, for exit');
-});
-
-const runProg = step('run', ({ asm, frame }: Emission, { prog, keepReturn }: Invocation) => {
-  asm.lea(rdi, frame.ctx, 'arg1: ctx');
-  if (!prog.jited)
-    movPtr(asm, rsi, prog.insnsi, `${progName(prog)}.insnsi`, 'arg2: insnsi, for the interpreter');
-  asm.call(prog.bpfFunc, progName(prog));
-  if (keepReturn) asm.mov(frame.returnValue, rax, 'what the program returned');
-});
-
-const exitProg = step('exit', (emission: Emission, prog: ProgRef) => {
-  const { asm } = emission;
-  const helper = prog.sleepable ? '__bpf_prog_exit_sleepable' : '__bpf_prog_exit';
-  movPtr(asm, rdi, prog.prog, progName(prog), 'arg1: prog');
-  asm.mov(rsi, rbx, 'arg2: start time');
-  asm.call(helperAddress(emission.request, helper), helper);
-});
-
 /** `helper(im)`. */
-function imHelper({ asm, request }: Emission, helper: string): void {
-  movPtr(asm, rdi, request.im, 'im', 'arg1: im');
-  asm.call(helperAddress(request, helper), helper);
+function imHelper(emission: Emission, helper: string): void {
+  const { asm, rev, request } = emission;
+  rev.movPtr(asm, rdi, request.im, 'im', 'arg1: im');
+  callHelper(emission, helper);
 }
 
-function helperAddress(request: TrampolineRequest, name: string): Kaddr {
+export function callHelper(emission: Emission, name: string): void {
+  emission.rev.call(emission, helperAddress(emission.request, name), name);
+}
+
+/** Calls the original, so many bytes behind its address. */
+export function callTracedAt(emission: Emission, skipBytes: number): void {
+  const { rev, request } = emission;
+  const name = request.name ?? 'orig_call';
+  if (skipBytes === 0) rev.call(emission, request.origCall, name);
+  else rev.call(emission, addrAdd(request.origCall, skipBytes), `${name}+${skipBytes}`);
+}
+
+export function helperAddress(request: TrampolineRequest, name: string): Kaddr {
   const address = request.helpers[name];
   if (address === undefined) throw new InputError('helpers', undefined, `no address for ${name}; give one`);
   return address;
@@ -169,7 +203,8 @@ function helperAddress(request: TrampolineRequest, name: string): Kaddr {
 
 function refuse(request: TrampolineRequest, flags: number): Refusal | undefined {
   const nrArgs = request.argSizes.length;
-  if (nrArgs > MAX_ARGS) return { code: 'ENOTSUPP', why: `${nrArgs} arguments; registers hold ${MAX_ARGS}` };
+  const most = ARG_REGS.length;
+  if (nrArgs > most) return { code: 'ENOTSUPP', why: `${nrArgs} arguments; registers hold ${most}` };
   const both = TrampFlag.RESTORE_REGS | TrampFlag.SKIP_FRAME;
   if ((flags & both) === both)
     return { code: 'EINVAL', why: 'RESTORE_REGS and SKIP_FRAME exclude each other' };
@@ -180,7 +215,7 @@ function frame(request: TrampolineRequest, flags: number): Frame {
   return layoutFrame(request.argSizes.length, (flags & TrampFlag.CALL_ORIG) !== 0, false);
 }
 
-const RETURN_VALUE = qword(frameSlot(-WORD));
+export const RETURN_VALUE: Mem = qword(frameSlot(-WORD));
 
 /** Lays the words out downwards from rbp: return value, arguments, function address. */
 export function layoutFrame(nrArgs: number, hasReturnValue: boolean, hasFuncIp: boolean): Frame {
@@ -193,15 +228,41 @@ export function layoutFrame(nrArgs: number, hasReturnValue: boolean, hasFuncIp: 
     ctx: frameSlot(-ctx),
     arg: (index: number): Mem => frameSlot(WORD * index - ctx),
     funcIp: hasFuncIp ? frameSlot(-size) : undefined,
+    ...NOT_YET,
   };
 }
 
-const ARG_NOTES = ARG_REGS.map((_, i) => `arg${i}`);
+/** What frames have from later revisions on. */
+const NOT_YET = {
+  words: [],
+  regWords: [],
+  argCount: undefined,
+  runCtx: undefined,
+  tailCall: undefined,
+  stackWords: [],
+  savedRbx: undefined,
+} as const;
+
+export const ARG_NOTES: readonly string[] = ARG_REGS.map((_, i) => `arg${i}`);
 
 function argReg(index: number, size: number): Reg {
   return (ARG_REGS[index] as Reg).as(size as 1 | 2 | 4 | 8);
 }
 
-function progName(prog: ProgRef): string {
+/** Moves exist for these sizes of arguments. */
+function hasOpcode(size: number): boolean {
+  return size === 1 || size === 2 || size === 4 || size === 8;
+}
+
+/**
+ * What comes out for an argument of any other size, stored or loaded: the operands of a move without its opcode.
+ * BTF gives v5 kernels no such size. Kernel: emit_stx and emit_ldx, whose switch over the size has no default
+ */
+function strayOperand(asm: Assembler, index: number, slot: Mem): void {
+  const { reg } = ARG_REGS[index] as Reg;
+  asm.raw([slot.rm.modrm | reg, slot.disp & 0xff], `${ARG_NOTES[index]}: no move of its size exists`);
+}
+
+export function progName(prog: ProgRef): string {
   return prog.name ?? 'prog';
 }

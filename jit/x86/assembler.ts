@@ -19,6 +19,8 @@ import {
   MOV_RM_REG,
   MOVZX_RM8,
   MOVZX_RM16,
+  SHIFT_IMM8,
+  type ShiftOp,
   TEST_RM_IMM8,
   TEST_RM_IMM32,
   TEST_RM_REG,
@@ -239,6 +241,11 @@ export class Assembler {
     else this.#immForm(TEST_RM_IMM32, size, dst, value, size === 2 ? 2 : 4, note);
   }
 
+  /** `op dst, imm8` (c1 /n, or c0 /n for bytes): shifts by a constant. */
+  shiftImm8(op: ShiftOp, dst: Reg | Mem, count: number, note?: string): void {
+    this.#immForm(SHIFT_IMM8[op], this.#sizeOf(dst), dst, count, 1, note);
+  }
+
   inc(dst: Reg | Mem, note?: string): void {
     this.#rmDigit(INC_RM, dst, note);
   }
@@ -303,6 +310,11 @@ export class Assembler {
     this.#byte(0xe8);
     this.#relTo(target, name, 'call');
     this.#end(note);
+  }
+
+  /** Whether a 5-byte call or jump emitted here would reach the address. */
+  reaches(target: Kaddr): boolean {
+    return fits32(this.#distance(target, this.#len + 5));
   }
 
   /** `call rel32` to a symbol that the linker resolves. */
@@ -503,20 +515,26 @@ export class Assembler {
 
   /** The instruction is whole: now it counts. */
   #end(note: string | undefined): void {
-    if (this.#ripField >= 0) {
-      // rip is the address after the instruction, immediate included
-      const symbol = this.#ripSym as Sym;
-      const behind = this.#pos - this.#ripField;
-      this.#relocs.push({
-        offset: this.#ripField,
-        kind: 'pc32',
-        symbol: symbol.name,
-        addend: symbol.addend - behind,
-        target: undefined,
-      });
-    }
+    if (this.#ripField >= 0) this.#ripRelative(this.#ripSym as Sym);
     if (this.record) this.#insns.push({ offset: this.#len, step: this.#step as Step, note });
     this.#len = this.#pos;
+  }
+
+  /** rip is the address after the instruction, immediate included: only now is it known. */
+  #ripRelative({ name, addend, address }: Sym): void {
+    const offset = this.#ripField;
+    if (address !== undefined) {
+      const distance = this.#distance(address, this.#pos) + addend;
+      if (!fits32(distance)) throw new OutOfRange(`${name}: more than 2 GiB away`);
+      this.#patch32(offset, distance);
+    }
+    this.#relocs.push({
+      offset,
+      kind: 'pc32',
+      symbol: name,
+      addend: addend - (this.#pos - offset),
+      target: address,
+    });
   }
 
   #fixed(opcode: number, note: string | undefined): void {
@@ -543,13 +561,18 @@ export class Assembler {
     });
   }
 
-  /** rel32 from the end of this field to an absolute address, modulo 2^64, without bigint arithmetic. */
+  /** From the byte at `offset` to an absolute address, modulo 2^64, without bigint arithmetic. */
+  #distance(target: Kaddr, offset: number): number {
+    wide[0] = target;
+    const low = (halves[0] as number) - this.#originLow - offset;
+    const high = ((halves[1] as number) - this.#originHigh) | 0;
+    return high * 0x1_0000_0000 + low;
+  }
+
+  /** rel32 from the end of this field to an absolute address. */
   #relTo(target: Kaddr, name: string, what: string): void {
     const field = this.#pos;
-    wide[0] = target;
-    const low = (halves[0] as number) - this.#originLow - field - 4;
-    const high = ((halves[1] as number) - this.#originHigh) | 0;
-    const distance = high * 0x1_0000_0000 + low;
+    const distance = this.#distance(target, field + 4);
     if (!fits32(distance)) throw new OutOfRange(`${what} ${name}: the target is more than 2 GiB away`);
     if (this.record) this.#relocs.push({ offset: field, kind: 'pc32', symbol: name, addend: -4, target });
     this.#dword(distance);

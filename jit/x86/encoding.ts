@@ -76,6 +76,16 @@ export const ALU_FORMS: Readonly<Record<AluOp, ReturnType<typeof aluRows>>> = {
   cmp: aluRows('cmp'),
 };
 
+/** Shift group 2: the /digit of c1. */
+const SHIFT = { shl: 4, shr: 5, sar: 7 } as const;
+export type ShiftOp = keyof typeof SHIFT;
+
+export const SHIFT_IMM8: Readonly<Record<ShiftOp, Digit>> = {
+  shl: digit(0xc1, SHIFT.shl, { narrow: true }),
+  shr: digit(0xc1, SHIFT.shr, { narrow: true }),
+  sar: digit(0xc1, SHIFT.sar, { narrow: true }),
+};
+
 export const MOV_RM_REG: Form = form(0x89, { narrow: true });
 export const MOV_REG_RM: Form = form(0x8b, { narrow: true });
 export const MOV_RM_IMM32: Digit = digit(0xc7, 0);

@@ -1,5 +1,6 @@
 /** Operands of x86-64 instructions: registers, memory, symbols. All immutable. */
 
+import type { Kaddr } from '../../lib/index.ts';
 import { byteRex, memoryRm, type Rm, registerRm } from './rm.ts';
 
 /** Operand width in bytes. */
@@ -86,10 +87,13 @@ export const al: Reg = rax.as(1);
 export class Sym {
   readonly name: string;
   readonly addend: number;
+  /** Where it is, if that is known already: rip-relative operands are then written at once. */
+  readonly address: Kaddr | undefined;
 
-  constructor(name: string, addend = 0) {
+  constructor(name: string, addend = 0, address?: Kaddr) {
     this.name = name;
     this.addend = addend;
+    this.address = address;
   }
 }
 
@@ -159,6 +163,11 @@ export function ptrIndexed(
 /** `[rip + symbol]`. */
 export function ripTo(name: string, addend = 0): Mem {
   return new Mem({ rip: new Sym(name, addend) });
+}
+
+/** `gs:[rip + distance]`: a per-CPU variable, at an offset that is known, named from where the code stands. */
+export function gsRip(offset: Kaddr, name: string): Mem {
+  return new Mem({ gs: true, rip: new Sym(name, 0, offset) });
 }
 
 /** `gs:[offset]`: a per-CPU variable at a fixed offset of the CPU's area. */
