@@ -6,7 +6,7 @@
 import { hex64, InputError, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
 import type { Perms, Region } from './api.ts';
 import { type Engine, type HostBlock, PAGE_SIZE } from './engine.ts';
-import { isCanonical } from './layout.ts';
+import type { Layout } from './layout.ts';
 
 /** Puts something back into the state it was in when this was made; may be called many times. */
 export type Restore = () => void;
@@ -47,18 +47,17 @@ export const INT3: number = 0xcc;
  */
 const MAX_BLOCKS = 1024;
 
-/** The last page is never mapped: error pointers point there. Kernel: IS_ERR_VALUE. */
-const LAST_END = 0xffff_ffff_ffff_f000n;
-
 export class AddressSpace {
+  readonly layout: Layout;
   readonly #engine: Engine;
   /** Sorted by address. */
   #blocks: Block[] = [];
   /** The block found last: most accesses come in groups. */
   #last: Block | undefined;
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, layout: Layout) {
     this.#engine = engine;
+    this.layout = layout;
   }
 
   /** The block that covers an address. */
@@ -85,7 +84,7 @@ export class AddressSpace {
 
   /**
    * Maps a new block.
-   * @throws InputError for a range that is not whole pages, not canonical or not free
+   * @throws InputError for a range that is not whole pages, not mappable in the layout, or not free
    * @throws KernelError ENOMEM when there are too many blocks
    */
   map(start: Kaddr, sizeBytes: number, perms: Perms, owner: BlockOwner, use: BlockUse = {}): Block {
@@ -114,14 +113,8 @@ export class AddressSpace {
     }
     if (start % BigInt(PAGE_SIZE) !== 0n) return refuse('the address must be page-aligned');
     const end = start + BigInt(sizeBytes);
-    if (
-      end > LAST_END ||
-      !isCanonical(start) ||
-      !isCanonical(end - 1n) ||
-      start >> 63n !== (end - 1n) >> 63n
-    ) {
-      return refuse('not a range of canonical addresses');
-    }
+    const { mappable, notMappable } = this.layout;
+    if (!mappable.some((area) => area.start <= start && end <= area.end)) return refuse(notMappable);
     const index = this.#indexAfter(start);
     for (const neighbour of [this.#blocks[index - 1], this.#blocks[index]]) {
       if (neighbour !== undefined && neighbour.start < end && start < neighbour.end) {

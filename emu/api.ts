@@ -5,6 +5,7 @@
 
 import type { Kaddr } from '../lib/index.ts';
 import type { Fault, Locator } from './fault.ts';
+import type { Layout, LayoutName } from './layout.ts';
 
 /** What the pages of a region allow a guest to do. Nothing is ever writable and executable at once. */
 export type Perms = 'r' | 'rw' | 'rx';
@@ -19,6 +20,8 @@ export interface MachineOptions {
   readonly cpus?: number;
   /** Instructions after which a call ends with a `step-limit` fault. Default 10,000,000. */
   readonly stepLimit?: number;
+  /** Where things lie; see layout.ts. Default `kernel`: the kernel's own addresses. */
+  readonly layout?: LayoutName;
   /** Names the places of faults; may be set later: `machine.locate = ...`. */
   readonly locate?: Locator;
 }
@@ -27,6 +30,7 @@ export interface MachineOptions {
 export interface Machine {
   /** The engine and its version, e.g. `unicorn 2.0.1`. */
   readonly engine: string;
+  readonly layout: Layout;
   readonly memory: GuestMemory;
   readonly percpu: PerCpu;
   readonly cpus: readonly Vcpu[];

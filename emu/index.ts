@@ -21,4 +21,5 @@ export type {
   VcpuContext,
 } from './api.ts';
 export type { Fault, FaultKind, Location, Locator } from './fault.ts';
+export type { AddressRange, Layout, LayoutName } from './layout.ts';
 export { createMachine } from './machine.ts';

@@ -2,6 +2,7 @@ import { addrAdd, InputError, type Kaddr } from '../lib/index.ts';
 import type { Restore } from './address-space.ts';
 import type {
   BreakpointHandler,
+  EngineName,
   GuestMemory,
   Machine,
   MachineOptions,
@@ -13,6 +14,7 @@ import type {
 import type { Engine } from './engine.ts';
 import { regionLocator } from './explain.ts';
 import type { Locator } from './fault.ts';
+import { KERNEL_LAYOUT, type Layout, type LayoutName, USER_LAYOUT } from './layout.ts';
 import { Memory } from './memory.ts';
 import { createUnicornEngine } from './unicorn/engine.ts';
 import { createUnicornJsEngine } from './unicorn-js/engine.ts';
@@ -44,11 +46,16 @@ export async function createMachine(options: MachineOptions = {}): Promise<Machi
       `must be a positive number of instructions, not ${stepLimit}`,
     );
   }
+  const layout = layoutOf(options.layout ?? 'kernel');
+  return new EngineMachine(await openEngine(name, cpus), { ...options, stepLimit, layout });
+}
+
+async function openEngine(name: EngineName, cpus: number): Promise<Engine> {
   switch (name) {
     case 'unicorn':
-      return new EngineMachine(createUnicornEngine({ cpus }), stepLimit, options.locate);
+      return createUnicornEngine({ cpus });
     case 'unicorn.js':
-      return new EngineMachine(await createUnicornJsEngine({ cpus }), stepLimit, options.locate);
+      return createUnicornJsEngine({ cpus });
     default:
       throw new InputError(
         'engine',
@@ -58,9 +65,28 @@ export async function createMachine(options: MachineOptions = {}): Promise<Machi
   }
 }
 
+function layoutOf(name: LayoutName): Layout {
+  switch (name) {
+    case 'kernel':
+      return KERNEL_LAYOUT;
+    case 'user':
+      return USER_LAYOUT;
+    default:
+      throw new InputError('layout', undefined, `no layout ${String(name)}: there are kernel and user`);
+  }
+}
+
+/** What a machine is made of, besides its engine. */
+export interface EngineMachineOptions {
+  readonly stepLimit: number;
+  readonly layout: Layout;
+  readonly locate?: Locator;
+}
+
 /** A machine over an engine, which it owns. */
 export class EngineMachine implements Machine {
   readonly engine: string;
+  readonly layout: Layout;
   readonly memory: GuestMemory;
   readonly percpu: PerCpu;
   readonly cpus: readonly Vcpu[];
@@ -70,10 +96,11 @@ export class EngineMachine implements Machine {
   readonly #vcpus: readonly MachineVcpu[];
   #closed: boolean = false;
 
-  constructor(engine: Engine, stepLimit: number, locate?: Locator) {
+  constructor(engine: Engine, { stepLimit, layout, locate }: EngineMachineOptions) {
     this.#engine = engine;
     this.engine = engine.name;
-    this.#memory = new Memory(engine, engine.cpus.length);
+    this.layout = layout;
+    this.#memory = new Memory(engine, engine.cpus.length, layout);
     this.memory = this.#memory;
     this.percpu = this.#memory.percpu;
     const exit = this.#memory.allocKernelText(HLT.length, 'return to host');

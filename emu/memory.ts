@@ -6,15 +6,7 @@ import { addrAdd, hex64, InputError, type Kaddr, KernelError, kaddr } from '../l
 import { AddressSpace, type Block, INT3, type Restore } from './address-space.ts';
 import type { GuestMemory, Perms, Region } from './api.ts';
 import { type Engine, PAGE_SIZE } from './engine.ts';
-import {
-  KERNEL_DATA,
-  KERNEL_RODATA,
-  KERNEL_TEXT,
-  MODULES_DATA,
-  MODULES_RODATA,
-  MODULES_TEXT,
-  VMALLOC,
-} from './layout.ts';
+import type { AddressRange, Layout } from './layout.ts';
 import { PageArea } from './pages.ts';
 import { PerCpuAreas } from './percpu.ts';
 import { Slab } from './slab.ts';
@@ -42,19 +34,22 @@ export class Memory implements GuestMemory {
   #freedText: readonly FreedText[] = [];
   /** What was unmapped last, to name it when a guest still uses it. */
   #freedData: readonly Region[] = [];
+  readonly #vmalloc: AddressRange;
   /** vmalloc addresses are never used twice: there are 32 TiB of them. */
-  #nextVmalloc: Kaddr = VMALLOC.start;
+  #nextVmalloc: Kaddr;
 
-  constructor(engine: Engine, nrCpus: number) {
-    this.space = new AddressSpace(engine);
+  constructor(engine: Engine, nrCpus: number, layout: Layout) {
+    this.space = new AddressSpace(engine, layout);
+    this.#vmalloc = layout.vmalloc;
+    this.#nextVmalloc = layout.vmalloc.start;
     this.percpu = new PerCpuAreas(this.space, nrCpus);
     this.#slab = new Slab(this.space);
-    this.#text = new PageArea(this.space, MODULES_TEXT, 'rx', 'module_alloc');
-    this.#data = new PageArea(this.space, MODULES_DATA, 'rw', 'module_alloc');
-    this.#rodata = new PageArea(this.space, MODULES_RODATA, 'r', 'module_alloc');
-    this.#kernelText = new PageArea(this.space, KERNEL_TEXT, 'rx', 'kernel text');
-    this.#kernelData = new PageArea(this.space, KERNEL_DATA, 'rw', 'kernel data');
-    this.#kernelRodata = new PageArea(this.space, KERNEL_RODATA, 'r', 'kernel rodata');
+    this.#text = new PageArea(this.space, layout.modulesText, 'rx', 'module_alloc');
+    this.#data = new PageArea(this.space, layout.modulesData, 'rw', 'module_alloc');
+    this.#rodata = new PageArea(this.space, layout.modulesRodata, 'r', 'module_alloc');
+    this.#kernelText = new PageArea(this.space, layout.kernelText, 'rx', 'kernel text');
+    this.#kernelData = new PageArea(this.space, layout.kernelData, 'rw', 'kernel data');
+    this.#kernelRodata = new PageArea(this.space, layout.kernelRodata, 'r', 'kernel rodata');
   }
 
   get #areas(): readonly PageArea[] {
@@ -65,7 +60,7 @@ export class Memory implements GuestMemory {
 
   map(address: Kaddr, sizeBytes: number, perms: Perms, name: string): Region {
     const end = Number.isSafeInteger(sizeBytes) ? address + BigInt(sizeBytes) : address;
-    const inVmalloc = address < VMALLOC.end && VMALLOC.start < end;
+    const inVmalloc = address < this.#vmalloc.end && this.#vmalloc.start < end;
     if (inVmalloc || [...this.#areas, this.#slab].some((area) => area.overlaps(address, end))) {
       throw new InputError(
         WHERE,
@@ -156,7 +151,7 @@ export class Memory implements GuestMemory {
     }
     const bytes = Math.ceil(sizeBytes / PAGE_SIZE) * PAGE_SIZE;
     const start = addrAdd(this.#nextVmalloc, PAGE_SIZE);
-    if (start + BigInt(bytes + PAGE_SIZE) > VMALLOC.end) {
+    if (start + BigInt(bytes + PAGE_SIZE) > this.#vmalloc.end) {
       throw new KernelError('ENOMEM', 'vmalloc', `no room for ${sizeBytes} bytes`);
     }
     this.#map(start, bytes, 'rw', name);
@@ -165,7 +160,7 @@ export class Memory implements GuestMemory {
   }
 
   vfree(address: Kaddr): void {
-    const mapped = isVmalloc(address) ? this.#mapped.get(address) : undefined;
+    const mapped = this.#inVmalloc(address) ? this.#mapped.get(address) : undefined;
     if (mapped === undefined) {
       throw new InputError('vfree', undefined, `no vmalloc area starts at ${hex64(address)}`);
     }
@@ -196,10 +191,14 @@ export class Memory implements GuestMemory {
 
   /** The vmalloc area (a stack, mostly) whose guard page covers an address. */
   guardedBy(address: Kaddr): Region | undefined {
-    if (!isVmalloc(address)) return undefined;
+    if (!this.#inVmalloc(address)) return undefined;
     const above = this.regionAt(addrAdd(address, PAGE_SIZE));
     const below = this.regionAt(addrAdd(address, -PAGE_SIZE));
-    return [above, below].find((region) => region !== undefined && isVmalloc(region.start));
+    return [above, below].find((region) => region !== undefined && this.#inVmalloc(region.start));
+  }
+
+  #inVmalloc(address: Kaddr): boolean {
+    return address >= this.#vmalloc.start && address < this.#vmalloc.end;
   }
 
   // Reading and writing by the host
@@ -317,10 +316,6 @@ export class Memory implements GuestMemory {
       this.#nextVmalloc = nextVmalloc;
     };
   }
-}
-
-function isVmalloc(address: Kaddr): boolean {
-  return address >= VMALLOC.start && address < VMALLOC.end;
 }
 
 function notMapped(address: Kaddr, length: number): InputError {

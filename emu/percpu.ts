@@ -16,7 +16,7 @@ import type { AddressSpace, Block, BlockOwner, Restore } from './address-space.t
 import type { PerCpu, PerCpuVars, Region } from './api.ts';
 import { PAGE_SIZE } from './engine.ts';
 import { FifoMap } from './fifo.ts';
-import { PERCPU_START, PERCPU_UNIT } from './layout.ts';
+import { PERCPU_UNIT } from './layout.ts';
 import { POISON_FREE } from './pages.ts';
 
 const VARS: PerCpuVars = {
@@ -41,6 +41,7 @@ export class PerCpuAreas implements PerCpu, BlockOwner {
   readonly vars: PerCpuVars = VARS;
   readonly #block: Block;
   readonly #nrCpus: number;
+  readonly #start: Kaddr;
   /** By offset; freed ones stay, as undefined: V8's maps get slow where a key comes and goes. */
   #live: Map<number, Chunk | undefined> = new Map();
   #freed: FifoMap<string, number> = new FifoMap();
@@ -48,7 +49,8 @@ export class PerCpuAreas implements PerCpu, BlockOwner {
 
   constructor(space: AddressSpace, nrCpus: number) {
     this.#nrCpus = nrCpus;
-    this.#block = space.map(PERCPU_START, nrCpus * PERCPU_UNIT, 'rw', this, {
+    this.#start = space.layout.percpuStart;
+    this.#block = space.map(this.#start, nrCpus * PERCPU_UNIT, 'rw', this, {
       lanes: nrCpus,
       usedBytes: FIRST_DYNAMIC,
     });
@@ -117,7 +119,7 @@ export class PerCpuAreas implements PerCpu, BlockOwner {
     if (!Number.isInteger(cpu) || cpu < 0 || cpu >= this.#nrCpus) {
       throw new InputError('cpu', undefined, `there is no CPU ${cpu}: 0 to ${this.#nrCpus - 1} exist`);
     }
-    return kaddr(PERCPU_START + BigInt(cpu * PERCPU_UNIT));
+    return kaddr(this.#start + BigInt(cpu * PERCPU_UNIT));
   }
 
   address(offset: number, cpu: number): Kaddr {
@@ -125,7 +127,7 @@ export class PerCpuAreas implements PerCpu, BlockOwner {
   }
 
   regionAt(address: Kaddr): Region {
-    const cpu = Math.floor(Number(address - PERCPU_START) / PERCPU_UNIT);
+    const cpu = Math.floor(Number(address - this.#start) / PERCPU_UNIT);
     return { name: `per-CPU area of CPU ${cpu}`, start: this.base(cpu), sizeBytes: PERCPU_UNIT, perms: 'rw' };
   }
 

@@ -8,7 +8,6 @@ import type { AddressSpace, BlockOwner, Restore } from './address-space.ts';
 import type { Region } from './api.ts';
 import { PAGE_SIZE } from './engine.ts';
 import { FifoMap } from './fifo.ts';
-import { DIRECT_MAP } from './layout.ts';
 import { PageArea, POISON_FREE } from './pages.ts';
 
 const SMALLEST = 8;
@@ -33,7 +32,7 @@ export class Slab implements BlockOwner {
 
   constructor(space: AddressSpace) {
     this.#space = space;
-    this.#pages = new PageArea(space, DIRECT_MAP, 'rw', 'kmalloc', this);
+    this.#pages = new PageArea(space, space.layout.directMap, 'rw', 'kmalloc', this);
   }
 
   /** @throws InputError for a bad size or alignment, KernelError ENOMEM */

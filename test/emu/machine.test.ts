@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createMachine, type MachineOptions, type Vcpu } from '../../emu/index.ts';
+import { KERNEL_LAYOUT } from '../../emu/layout.ts';
 import { EngineMachine } from '../../emu/machine.ts';
 import { createUnicornEngine } from '../../emu/unicorn/engine.ts';
 import { createUnicornJsEngine } from '../../emu/unicorn-js/engine.ts';
@@ -66,7 +67,7 @@ describe('one scenario on every adapter', () => {
     'unicorn.js adapter over a stand-in': () => createUnicornJsEngine({ cpus: 2, factory: standInFactory }),
   };
   const scenario = async (open: keyof typeof engines): Promise<unknown[]> => {
-    const on = new EngineMachine(await engines[open](), 10_000);
+    const on = new EngineMachine(await engines[open](), { stepLimit: 10_000, layout: KERNEL_LAYOUT });
     try {
       const [a, b] = on.cpus as [Vcpu, Vcpu];
       const seen: unknown[] = [];

@@ -1,9 +1,10 @@
 /* Mapping of given addresses: one region per run of pages, allocators' areas through their allocators. */
 
 import type { GuestMemory } from '../../../emu/index.ts';
-import { MODULES_TEXT, VMALLOC } from '../../../emu/layout.ts';
+import { KERNEL_LAYOUT } from '../../../emu/layout.ts';
 import { addrAdd, alignDown, alignUp, Bug, hex64, type Kaddr, kaddr } from '../../../lib/index.ts';
 
+const { modulesText, vmalloc } = KERNEL_LAYOUT;
 const PAGE = 4096;
 
 /** Bytes that must be there. */
@@ -24,9 +25,9 @@ export function mapAll(memory: GuestMemory, wanted: readonly Wanted[]): void {
     wanted
       .filter((range) => inside(range, area))
       .reduce((end, range) => (end > lastPage(range) ? end : lastPage(range)), area.start);
-  const text = Number(highest(MODULES_TEXT) - MODULES_TEXT.start);
+  const text = Number(highest(modulesText) - modulesText.start);
   if (text > 0) memory.allocText(text, 'golden images');
-  const data = Number(highest(VMALLOC) - VMALLOC.start);
+  const data = Number(highest(vmalloc) - vmalloc.start);
   if (data > 0) memory.vmalloc(data, 'golden programs');
 
   const pages = new Map<Kaddr, Wanted['perms']>();
