@@ -53,7 +53,7 @@ export interface CaseRunner<Case> {
    * Runs cases one after the other; outcome i belongs to case i, and depends on nothing but case i.
    * A guest can kill the engine and the process with it: run this where that is survived.
    */
-  run(cases: readonly Case[]): readonly CaseOutcome[];
+  run(cases: readonly Case[]): Promise<readonly CaseOutcome[]>;
   /** Where the time went so far. */
   readonly timing: Timing;
   close(): void;
