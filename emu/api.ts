@@ -22,8 +22,18 @@ export interface MachineOptions {
   readonly stepLimit?: number;
   /** Where things lie; see layout.ts. Default `kernel`: the kernel's own addresses. */
   readonly layout?: LayoutName;
+  /** Keep what each vCPU executes, reads and writes; see Vcpu.recorded. Default false. Engine `unicorn` only. */
+  readonly record?: boolean;
   /** Names the places of faults; may be set later: `machine.locate = ...`. */
   readonly locate?: Locator;
+}
+
+/** One thing that an instruction did. What it reads and writes comes behind its own `execute`. */
+export interface AccessEvent {
+  readonly kind: 'execute' | 'read' | 'write';
+  readonly address: Kaddr;
+  /** Bytes: of the instruction, or of the access. */
+  readonly sizeBytes: number;
 }
 
 /** A machine: guest memory and 1 to 64 vCPUs on it, interleaved in one thread. */
@@ -280,6 +290,11 @@ export interface Vcpu {
   run(options?: RunOptions): RunResult;
   /** Executes one instruction of the call in flight. */
   step(): RunResult;
+  /**
+   * What was executed, read and written since the last time, oldest first; the `hlt` that ends a call included.
+   * @throws InputError on a machine made without `record`, or after more than 2^18 events
+   */
+  recorded(): readonly AccessEvent[];
   /** Drops the call in flight, if any. Memory stays as it is. */
   abort(): void;
 

@@ -5,7 +5,7 @@
  */
 
 import { type Kaddr, kaddr } from '../lib/index.ts';
-import type { Perms, RegisterName } from './api.ts';
+import type { AccessEvent, Perms, RegisterName } from './api.ts';
 
 export const PAGE_SIZE: number = 4096;
 
@@ -74,6 +74,9 @@ export interface EngineCpu {
   readonly memoryStop: MemoryStop;
   /** After `exception`: its vector. */
   readonly vector: number;
+
+  /** What was executed and accessed since the last time; on an engine made to record. */
+  recorded?(): readonly AccessEvent[];
 
   get(name: RegisterName): bigint;
   set(name: RegisterName, value: bigint): void;

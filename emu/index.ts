@@ -1,4 +1,5 @@
 export type {
+  AccessEvent,
   BeginOptions,
   BreakpointHandler,
   CallOptions,

@@ -47,13 +47,20 @@ export async function createMachine(options: MachineOptions = {}): Promise<Machi
     );
   }
   const layout = layoutOf(options.layout ?? 'kernel');
-  return new EngineMachine(await openEngine(name, cpus), { ...options, stepLimit, layout });
+  return new EngineMachine(await openEngine(name, cpus, options.record ?? false), {
+    ...options,
+    stepLimit,
+    layout,
+  });
 }
 
-async function openEngine(name: EngineName, cpus: number): Promise<Engine> {
+async function openEngine(name: EngineName, cpus: number, record: boolean): Promise<Engine> {
+  if (record && name !== 'unicorn') {
+    throw new InputError('record', undefined, `only the engine unicorn records, not ${String(name)}`);
+  }
   switch (name) {
     case 'unicorn':
-      return createUnicornEngine({ cpus });
+      return createUnicornEngine({ cpus, record });
     case 'unicorn.js':
       return createUnicornJsEngine({ cpus });
     default:

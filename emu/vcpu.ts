@@ -5,6 +5,7 @@
 
 import { addrAdd, hex64, InputError, type Kaddr } from '../lib/index.ts';
 import type {
+  AccessEvent,
   BeginOptions,
   BreakpointHandler,
   CallOptions,
@@ -213,6 +214,13 @@ export class MachineVcpu implements Vcpu {
 
   step(): RunResult {
     return this.run({ steps: 1 });
+  }
+
+  recorded(): readonly AccessEvent[] {
+    if (this.#engine.recorded === undefined) {
+      throw new InputError('record', undefined, 'only the engine unicorn records');
+    }
+    return this.#engine.recorded();
   }
 
   abort(): void {

@@ -3,8 +3,8 @@
  */
 
 import koffi from 'koffi';
-import { Bug, type Kaddr, kaddr } from '../../lib/index.ts';
-import type { Perms, RegisterName } from '../api.ts';
+import { Bug, InputError, type Kaddr, kaddr } from '../../lib/index.ts';
+import type { AccessEvent, Perms, RegisterName } from '../api.ts';
 import {
   type Engine,
   type EngineContext,
@@ -31,6 +31,7 @@ import {
 } from './control-block.ts';
 import { type Hooks, installHooks, makeHooks } from './hooks.ts';
 import { type Int64, loadUnicorn, type Pointer, type UnicornLibrary } from './library.ts';
+import { AccessRecorder } from './recorder.ts';
 
 const ARCH_X86 = 4;
 const MODE_64 = 8;
@@ -83,6 +84,8 @@ export interface UnicornOptions {
   readonly cpus: number;
   /** `javascript` is for hosts without native hooks, and for testing that they agree. */
   readonly hooks?: 'native' | 'javascript';
+  /** Keep what is executed, read and written; default false. */
+  readonly record?: boolean;
 }
 
 /** @throws InputError when libunicorn is not there. */
@@ -93,6 +96,7 @@ export function createUnicornEngine(options: UnicornOptions): Engine {
     hooks: makeHooks(library, options.hooks ?? 'native'),
     emuStart: guardedEmuStart(library),
     mapped: new Map(),
+    record: options.record ?? false,
   };
   const cpus: UnicornCpu[] = [];
   for (let id = 0; id < options.cpus; id++) cpus.push(new UnicornCpu(home));
@@ -106,6 +110,7 @@ interface CpuHome {
   readonly emuStart: EmuStart;
   /** Also what keeps mapped memory from being collected while native code uses it. */
   readonly mapped: Map<UnicornBlock, { readonly address: Kaddr; readonly perms: Perms }>;
+  readonly record: boolean;
 }
 
 /** Page-aligned memory inside a JavaScript buffer: the garbage collector gives it back, views stay safe. */
@@ -196,6 +201,7 @@ class UnicornCpu implements EngineCpu {
   /** The state after reset, to go back to. */
   readonly #pristine: EngineContext;
   #gsBase: Kaddr = kaddr(0n);
+  #recorder: AccessRecorder | undefined;
   /**
    * Whether a run ended in a fault since the state was last known good. An exception that nobody handles
    * stays pending inside the CPU, and the next one would be a double fault.
@@ -224,6 +230,8 @@ class UnicornCpu implements EngineCpu {
     // From 2.0.2 on, without this, kernel addresses are cut to the physical width; before, it is unknown.
     library.uc_ctl(uc, CTL_TLB_TYPE, TLB_VIRTUAL, 0);
     installHooks(library, uc, this.#home.hooks, this.#block.pointer);
+    if (this.#recorder !== undefined) this.#recorder.install(library, uc);
+    else if (this.#home.record) this.#recorder = new AccessRecorder(library, uc);
     return uc;
   }
 
@@ -373,6 +381,13 @@ class UnicornCpu implements EngineCpu {
 
   get vector(): number {
     return this.#block.words[Offset.vector / 4] as number;
+  }
+
+  recorded(): readonly AccessEvent[] {
+    if (this.#recorder === undefined) {
+      throw new InputError('record', undefined, 'the machine was made without `record: true`');
+    }
+    return this.#recorder.take();
   }
 
   get(name: RegisterName): bigint {
