@@ -5,11 +5,15 @@ import {
   type AluOp,
   CALL_RM,
   CC,
+  CMOVE,
   CMPXCHG_RM_REG,
   type Cond,
   DEC_RM,
   type Digit,
   type Form,
+  IMUL_REG_RM,
+  IMUL_REG_RM_IMM8,
+  IMUL_REG_RM_IMM32,
   INC_RM,
   JMP_RM,
   LEA,
@@ -17,13 +21,22 @@ import {
   MOV_RM_IMM8,
   MOV_RM_IMM32,
   MOV_RM_REG,
+  MOVSX_RM8,
+  MOVSX_RM16,
+  MOVSXD_RM32,
   MOVZX_RM8,
   MOVZX_RM16,
+  SHIFT_1,
+  SHIFT_CL,
   SHIFT_IMM8,
+  SHIFTX_PP,
   type ShiftOp,
+  type ShiftxOp,
   TEST_RM_IMM8,
   TEST_RM_IMM32,
   TEST_RM_REG,
+  UNARY_RM,
+  type UnaryOp,
   XADD_RM_REG,
   XCHG_RM_REG,
 } from './encoding.ts';
@@ -54,6 +67,11 @@ export class Label {
 const MAX_INSN = 15;
 
 const LOCK = 0xf0;
+
+/** mmmmm of a VEX prefix. */
+const VEX_MAP_0F38 = 2;
+
+const MOVSX_FORMS = { 1: MOVSX_RM8, 2: MOVSX_RM16, 4: MOVSXD_RM32 } as const;
 
 // One 64-bit value seen as two halves, so that no arithmetic on the hot path is done in bigints.
 const wide = new BigUint64Array(1);
@@ -191,6 +209,42 @@ export class Assembler {
     this.#end(note);
   }
 
+  /** `movsx dst, src` from 1, 2 or 4 bytes (movsxd). */
+  movsx(dst: Reg, src: Mem | Reg, from: 1 | 2 | 4, note?: string): void {
+    this.#need(dst.size > from, 'movsx: a destination wider than the source');
+    this.#need(src.size === from || src.size === 0, 'movsx: a source of the width named');
+    this.#begin();
+    this.#modrm(MOVSX_FORMS[from], dst.size, dst.regRex, dst.reg, src.rm);
+    this.#end(note);
+  }
+
+  /** `movsx dst, src` from a byte register, with a REX prefix even where it says nothing. */
+  movsxByteRex(dst: Reg, src: Reg, note?: string): void {
+    this.#need(dst.size > 2 && src.size === 1, 'movsx: a byte register into 32 or 64 bits');
+    this.#begin();
+    this.#modrm(MOVSX_RM8, dst.size, dst.regRex | 0x40, dst.reg, src.rm);
+    this.#end(note);
+  }
+
+  /** `cmove dst, src`: moved only if the last comparison was equal. */
+  cmove(dst: Reg, src: Reg, note?: string): void {
+    this.#need(dst.size === src.size && dst.size > 1, 'cmove: registers of one width, 16 bits or more');
+    this.#begin();
+    this.#modrm(CMOVE, dst.size, dst.regRex, dst.reg, src.rm);
+    this.#end(note);
+  }
+
+  /** `bswap r32` or `bswap r64`. */
+  bswap(reg: Reg, note?: string): void {
+    this.#need(reg.size >= 4, 'bswap: a 32- or 64-bit register');
+    const rex = (reg.size === 8 ? 0x48 : 0) | (reg.num >= 8 ? 0x41 : 0);
+    this.#begin();
+    if (rex !== 0) this.#byte(rex);
+    this.#byte(0x0f);
+    this.#byte(0xc8 + (reg.num & 7));
+    this.#end(note);
+  }
+
   /** `lea dst, [mem]`. */
   lea(dst: Reg, src: Mem, note?: string): void {
     this.#need(dst.size > 1, 'lea: a 16-, 32- or 64-bit register');
@@ -230,6 +284,59 @@ export class Assembler {
     this.#immForm(ALU_FORMS[op].imm32, size, dst, value, size === 2 ? 2 : 4, note);
   }
 
+  /** `op eax, imm32` or `op rax, imm32` (05 + 8n), sign-extended: the form that only the accumulator has. */
+  aluAccImm32(op: AluOp, dst: Reg, value: number, note?: string): void {
+    this.#need(dst.num === 0 && dst.size >= 4, `${op}: eax or rax`);
+    if (!Number.isInteger(value) || !fits32(value)) throw new OutOfRange(`imm32: ${value} does not fit`);
+    this.#begin();
+    if (dst.size === 8) this.#byte(0x48);
+    this.#byte(ALU_FORMS[op].accImm);
+    this.#dword(value);
+    this.#end(note);
+  }
+
+  /** neg; and mul, div, idiv of (e/r)dx:(e/r)ax. */
+  unary(op: UnaryOp, dst: Reg | Mem, note?: string): void {
+    this.#rmDigit(UNARY_RM[op], dst, note);
+  }
+
+  /** `imul dst, src` (0f af): the low half of the product. */
+  imul(dst: Reg, src: Reg | Mem, note?: string): void {
+    this.#need(
+      dst.size > 1 && (src.size === dst.size || src.size === 0),
+      'imul: 16 bits or more, of one width',
+    );
+    this.#begin();
+    this.#modrm(IMUL_REG_RM, dst.size, dst.regRex, dst.reg, src.rm);
+    this.#end(note);
+  }
+
+  /** `imul dst, src, imm8` (6b), sign-extended. */
+  imulImm8(dst: Reg, src: Reg, value: number, note?: string): void {
+    if (!Number.isInteger(value) || !fits8(value)) throw new OutOfRange(`imm8: ${value} does not fit`);
+    this.#imulBegin(IMUL_REG_RM_IMM8, dst, src);
+    this.#byte(value);
+    this.#end(note);
+  }
+
+  /** `imul dst, src, imm32` (69), sign-extended. */
+  imulImm32(dst: Reg, src: Reg, value: number, note?: string): void {
+    if (!Number.isInteger(value) || !fits32(value)) throw new OutOfRange(`imm32: ${value} does not fit`);
+    this.#imulBegin(IMUL_REG_RM_IMM32, dst, src);
+    this.#dword(value);
+    this.#end(note);
+  }
+
+  /** eax sign-extended into edx:eax. */
+  cdq(note?: string): void {
+    this.#fixed(0x99, note);
+  }
+
+  /** rax sign-extended into rdx:rax. */
+  cqo(note?: string): void {
+    this.raw([0x48, 0x99], note);
+  }
+
   test(dst: Reg | Mem, src: Reg, note?: string): void {
     this.#rmReg(TEST_RM_REG, dst, src, note);
   }
@@ -244,6 +351,30 @@ export class Assembler {
   /** `op dst, imm8` (c1 /n, or c0 /n for bytes): shifts by a constant. */
   shiftImm8(op: ShiftOp, dst: Reg | Mem, count: number, note?: string): void {
     this.#immForm(SHIFT_IMM8[op], this.#sizeOf(dst), dst, count, 1, note);
+  }
+
+  /** `op dst, 1` (d1 /n). */
+  shift1(op: ShiftOp, dst: Reg | Mem, note?: string): void {
+    this.#rmDigit(SHIFT_1[op], dst, note);
+  }
+
+  /** `op dst, cl` (d3 /n). */
+  shiftCl(op: ShiftOp, dst: Reg | Mem, note?: string): void {
+    this.#rmDigit(SHIFT_CL[op], dst, note);
+  }
+
+  /** `op dst, src, count` in registers (BMI2, three-byte VEX prefix). */
+  shiftx(op: ShiftxOp, dst: Reg, src: Reg, count: Reg, note?: string): void {
+    const { size } = dst;
+    this.#need(size >= 4 && src.size === size && count.size === size, `${op}: registers of 32 or of 64 bits`);
+    this.#begin();
+    this.#byte(0xc4);
+    // R, X and B, as in a REX prefix but inverted; then the map
+    this.#byte((dst.num >= 8 ? 0 : 0x80) | 0x40 | (src.num >= 8 ? 0 : 0x20) | VEX_MAP_0F38);
+    this.#byte((size === 8 ? 0x80 : 0) | ((~count.num & 15) << 3) | SHIFTX_PP[op]);
+    this.#byte(0xf7);
+    this.#byte(src.rm.modrm | dst.reg);
+    this.#end(note);
   }
 
   inc(dst: Reg | Mem, note?: string): void {
@@ -264,6 +395,11 @@ export class Assembler {
     this.#rmDigit(DEC_RM, dst, note, LOCK);
   }
 
+  /** `lock op [mem], reg`, for an op that writes. */
+  lockAlu(op: Exclude<AluOp, 'cmp'>, dst: Mem, src: Reg, note?: string): void {
+    this.#rmReg(ALU_FORMS[op].rmReg, dst, src, note, LOCK);
+  }
+
   xadd(dst: Mem, src: Reg, note?: string): void {
     this.#rmReg(XADD_RM_REG, dst, src, note);
   }
@@ -279,6 +415,19 @@ export class Assembler {
   /** `xchg [mem], reg`: locked by itself. */
   xchg(dst: Mem, src: Reg, note?: string): void {
     this.#rmReg(XCHG_RM_REG, dst, src, note);
+  }
+
+  /** `lock xchg [mem], reg`: the prefix changes nothing. */
+  lockXchg(dst: Mem, src: Reg, note?: string): void {
+    this.#rmReg(XCHG_RM_REG, dst, src, note, LOCK);
+  }
+
+  lfence(note?: string): void {
+    this.raw([0x0f, 0xae, 0xe8], note);
+  }
+
+  pause(note?: string): void {
+    this.raw([0xf3, 0x90], note);
   }
 
   // -- control flow -----------------------------------------------------------------------------
@@ -380,6 +529,43 @@ export class Assembler {
     this.#byte(0x0f);
     this.#byte(0x80 + CC[cond]);
     this.#near(target);
+    this.#end(note);
+  }
+
+  /** `jmp rel8` over a number of bytes, counted from its own end. */
+  jmpShortBy(distance: number, note?: string): void {
+    if (!fits8(distance)) throw new OutOfRange(`short jump: ${distance} does not fit`);
+    this.#begin();
+    this.#byte(0xeb);
+    this.#byte(distance);
+    this.#end(note);
+  }
+
+  /** `jmp rel32` over a number of bytes. */
+  jmpNearBy(distance: number, note?: string): void {
+    if (!fits32(distance)) throw new OutOfRange(`jump: ${distance} does not fit`);
+    this.#begin();
+    this.#byte(0xe9);
+    this.#dword(distance);
+    this.#end(note);
+  }
+
+  /** `jcc rel8` over a number of bytes. */
+  jccShortBy(cond: Cond, distance: number, note?: string): void {
+    if (!fits8(distance)) throw new OutOfRange(`short branch: ${distance} does not fit`);
+    this.#begin();
+    this.#byte(0x70 + CC[cond]);
+    this.#byte(distance);
+    this.#end(note);
+  }
+
+  /** `jcc rel32` over a number of bytes. */
+  jccNearBy(cond: Cond, distance: number, note?: string): void {
+    if (!fits32(distance)) throw new OutOfRange(`branch: ${distance} does not fit`);
+    this.#begin();
+    this.#byte(0x0f);
+    this.#byte(0x80 + CC[cond]);
+    this.#dword(distance);
     this.#end(note);
   }
 
@@ -634,6 +820,13 @@ export class Assembler {
     if (prefix !== 0) this.#byte(prefix);
     this.#modrm(form, size, 0, form.ext << 3, rm.rm);
     this.#end(note);
+  }
+
+  /** All of an imul with an immediate but the immediate. */
+  #imulBegin(form: Form, dst: Reg, src: Reg): void {
+    this.#need(dst.size >= 4 && src.size === dst.size, 'imul: 32- or 64-bit registers of one width');
+    this.#begin();
+    this.#modrm(form, dst.size, dst.regRex, dst.reg, src.rm);
   }
 
   /** A branch to an address in an r/m operand: always 64 bits, without REX.W. */

@@ -57,15 +57,26 @@ export const CC = {
 } as const;
 export type Cond = keyof typeof CC;
 
-const aluRows = (op: AluOp): { rmReg: Form; regRm: Form; imm8: Digit; imm32: Digit; byteImm8: Digit } => ({
+interface AluRows {
+  readonly rmReg: Form;
+  readonly regRm: Form;
+  /** On al, ax, eax, rax without ModRM: the opcode of the wide ones. */
+  readonly accImm: number;
+  readonly imm8: Digit;
+  readonly imm32: Digit;
+  readonly byteImm8: Digit;
+}
+
+const aluRows = (op: AluOp): AluRows => ({
   rmReg: form(ALU[op] * 8 + 1, { narrow: true }),
   regRm: form(ALU[op] * 8 + 3, { narrow: true }),
+  accImm: ALU[op] * 8 + 5,
   imm8: digit(0x83, ALU[op]),
   imm32: digit(0x81, ALU[op]),
   byteImm8: digit(0x80, ALU[op]),
 });
 
-export const ALU_FORMS: Readonly<Record<AluOp, ReturnType<typeof aluRows>>> = {
+export const ALU_FORMS: Readonly<Record<AluOp, AluRows>> = {
   add: aluRows('add'),
   or: aluRows('or'),
   adc: aluRows('adc'),
@@ -76,15 +87,40 @@ export const ALU_FORMS: Readonly<Record<AluOp, ReturnType<typeof aluRows>>> = {
   cmp: aluRows('cmp'),
 };
 
-/** Shift group 2: the /digit of c1. */
-const SHIFT = { shl: 4, shr: 5, sar: 7 } as const;
+/** Shift group 2: the /digit of c1 (by a constant), d1 (by one) and d3 (by cl). */
+const SHIFT = { rol: 0, ror: 1, shl: 4, shr: 5, sar: 7 } as const;
 export type ShiftOp = keyof typeof SHIFT;
 
-export const SHIFT_IMM8: Readonly<Record<ShiftOp, Digit>> = {
-  shl: digit(0xc1, SHIFT.shl, { narrow: true }),
-  shr: digit(0xc1, SHIFT.shr, { narrow: true }),
-  sar: digit(0xc1, SHIFT.sar, { narrow: true }),
+const shiftRows = (op: number): Readonly<Record<ShiftOp, Digit>> => ({
+  rol: digit(op, SHIFT.rol, { narrow: true }),
+  ror: digit(op, SHIFT.ror, { narrow: true }),
+  shl: digit(op, SHIFT.shl, { narrow: true }),
+  shr: digit(op, SHIFT.shr, { narrow: true }),
+  sar: digit(op, SHIFT.sar, { narrow: true }),
+});
+
+export const SHIFT_IMM8: Readonly<Record<ShiftOp, Digit>> = shiftRows(0xc1);
+export const SHIFT_1: Readonly<Record<ShiftOp, Digit>> = shiftRows(0xd1);
+export const SHIFT_CL: Readonly<Record<ShiftOp, Digit>> = shiftRows(0xd3);
+
+/** Shifts by any register (BMI2), map 0f 38, opcode f7: told apart by the pp field of their VEX prefix. */
+export const SHIFTX_PP = { shlx: 1, sarx: 2, shrx: 3 } as const;
+export type ShiftxOp = keyof typeof SHIFTX_PP;
+
+/** Unary group 3: the /digit of f7. */
+const UNARY = { neg: 3, mul: 4, div: 6, idiv: 7 } as const;
+export type UnaryOp = keyof typeof UNARY;
+
+export const UNARY_RM: Readonly<Record<UnaryOp, Digit>> = {
+  neg: digit(0xf7, UNARY.neg, { narrow: true }),
+  mul: digit(0xf7, UNARY.mul, { narrow: true }),
+  div: digit(0xf7, UNARY.div, { narrow: true }),
+  idiv: digit(0xf7, UNARY.idiv, { narrow: true }),
 };
+
+export const IMUL_REG_RM: Form = form(0xaf, { map: 0x0f });
+export const IMUL_REG_RM_IMM8: Form = form(0x6b);
+export const IMUL_REG_RM_IMM32: Form = form(0x69);
 
 export const MOV_RM_REG: Form = form(0x89, { narrow: true });
 export const MOV_REG_RM: Form = form(0x8b, { narrow: true });
@@ -92,6 +128,10 @@ export const MOV_RM_IMM32: Digit = digit(0xc7, 0);
 export const MOV_RM_IMM8: Digit = digit(0xc6, 0);
 export const MOVZX_RM8: Form = form(0xb6, { map: 0x0f });
 export const MOVZX_RM16: Form = form(0xb7, { map: 0x0f });
+export const MOVSX_RM8: Form = form(0xbe, { map: 0x0f });
+export const MOVSX_RM16: Form = form(0xbf, { map: 0x0f });
+export const MOVSXD_RM32: Form = form(0x63);
+export const CMOVE: Form = form(0x44, { map: 0x0f });
 export const LEA: Form = form(0x8d);
 export const TEST_RM_REG: Form = form(0x85, { narrow: true });
 export const TEST_RM_IMM32: Digit = digit(0xf7, 0);

@@ -39,7 +39,7 @@ import {
   stepPath,
   word,
 } from '../../jit/index.ts';
-import { Bug, EmitError, type Kaddr, kaddr, toHex } from '../../lib/index.ts';
+import { addrAdd, Bug, EmitError, type Kaddr, kaddr, toHex } from '../../lib/index.ts';
 import { CONDITIONS } from './forms.ts';
 
 const ORIGIN = kaddr(0xffff_ffff_a020_1000n);
@@ -207,6 +207,40 @@ describe('branches to labels', () => {
       expect(branchAt(asm, distance)).toEqual({ code, target: ORIGIN });
     }
   });
+
+  const byDistance = [
+    { code: 'Jmp_rel8_64', short: true, emit: (a: Assembler, by: number) => a.jmpShortBy(by) },
+    { code: 'Jmp_rel32_64', short: false, emit: (a: Assembler, by: number) => a.jmpNearBy(by) },
+    ...CONDITIONS.flatMap((cond) => [
+      {
+        code: `${capital(cond)}_rel8_64`,
+        short: true,
+        emit: (a: Assembler, by: number) => a.jccShortBy(cond, by),
+      },
+      {
+        code: `${capital(cond)}_rel32_64`,
+        short: false,
+        emit: (a: Assembler, by: number) => a.jccNearBy(cond, by),
+      },
+    ]),
+  ];
+
+  test.each(byDistance)(
+    '$code over a distance, and no further than its field holds',
+    ({ code, short, emit }) => {
+      const [low, high] = short ? [-0x80, 0x7f] : [-0x8000_0000, 0x7fff_ffff];
+      for (const distance of [low, -2, 0, 1, high]) {
+        const asm = open();
+        emit(asm, distance);
+        expect(branchAt(asm, 0)).toEqual({ code, target: addrAdd(ORIGIN, asm.offset + distance) });
+      }
+      for (const distance of [low - 1, high + 1]) {
+        const asm = open();
+        expect(() => emit(asm, distance)).toThrow(OutOfRange);
+        expect(asm.offset).toBe(0);
+      }
+    },
+  );
 
   test('a short branch reaches -128 .. 127 and no further', () => {
     const behind = (distance: number) => (): void => {

@@ -114,9 +114,23 @@ describe('iced-x86 reads back what was asked for', () => {
 
   test('no form is left out', () => {
     const branches = ['call', 'callSym', 'callLabel', 'jmp', 'jmpShort', 'jmpNear', 'jccShort', 'jccNear'];
-    const others = ['constructor', 'offset', 'bytesTo', 'enter', 'leave', 'label', 'bind', 'site', 'symbol'];
+    const distances = ['jmpShortBy', 'jmpNearBy', 'jccShortBy', 'jccNearBy'];
+    const others = [
+      'constructor',
+      'offset',
+      'bytesTo',
+      'enter',
+      'leave',
+      'label',
+      'bind',
+      'site',
+      'symbol',
+      'reaches',
+    ];
     const results = ['bytes', 'finish', 'pointer'];
     const all = Object.getOwnPropertyNames(Assembler.prototype);
-    expect([...Object.keys(FORMS), ...branches, ...others, ...results].sort()).toEqual(all.sort());
+    expect([...Object.keys(FORMS), ...branches, ...distances, ...others, ...results].sort()).toEqual(
+      all.sort(),
+    );
   });
 });

@@ -33,6 +33,8 @@ export interface Case {
   readonly code: string;
   readonly operands: readonly Expected[];
   readonly lock?: true | undefined;
+  /** x86 has a shorter form for these operands, apart from what displacements, alu, test and mov have. */
+  readonly long?: boolean | undefined;
   readonly emit: (asm: Assembler) => void;
 }
 
@@ -213,6 +215,46 @@ function* withImmediate(
   }
 }
 
+/** Every register of a width with every other. */
+function* pairsOf(size: OpSize): Generator<[dst: Reg, src: Reg]> {
+  for (const dst of registers(size)) for (const src of registers(size)) yield [dst, src];
+}
+
+/** The immediate forms of imul, which have three operands. */
+function* multiplications(
+  bits: 8 | 32,
+  values: readonly number[],
+  emit: (asm: Assembler, dst: Reg, src: Reg, value: number) => void,
+): Generator<Case> {
+  for (const size of [4, 8] as const) {
+    for (const [dst, src] of pairsOf(size)) {
+      const value = pick(values, dst.num + src.num);
+      const operands = [dst, src, imm(value, size)];
+      const code = `Imul_${regRm(size)}_imm${bits}`;
+      const long = bits === 32 && fits8(value);
+      yield { code, operands, long, emit: (asm) => emit(asm, dst, src, value) };
+    }
+  }
+}
+
+const SHIFT_OPS = ['rol', 'ror', 'shl', 'shr', 'sar'] as const;
+
+/** Shifts by one, or by cl: what they shift by is in the opcode. */
+function* shifts(
+  by: '1' | 'CL',
+  count: Expected,
+  emit: (asm: Assembler, op: (typeof SHIFT_OPS)[number], rm: Reg | Mem) => void,
+): Generator<Case> {
+  for (const op of SHIFT_OPS) {
+    for (const size of SIZES) {
+      for (const rm of oneOperand(size)) {
+        const code = `${capital(op)}_rm${size * 8}_${by}`;
+        yield { code, operands: [rm, count], emit: (asm) => emit(asm, op, rm) };
+      }
+    }
+  }
+}
+
 /** By method of the assembler; all but branches to labels and addresses, whose operand is not theirs alone. */
 export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
   *mov() {
@@ -279,6 +321,54 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
     }
   },
 
+  *movsx() {
+    for (const from of [1, 2, 4] as const) {
+      for (const size of SIZES.filter((wider) => wider > from)) {
+        const code = `${from === 4 ? 'Movsxd' : 'Movsx'}_r${size * 8}_rm${from * 8}`;
+        for (const dst of registers(size)) {
+          for (const src of registers(from)) {
+            yield { code, operands: [dst, src], emit: (asm) => asm.movsx(dst, src, from) };
+          }
+        }
+        for (const [i, mem] of ADDRESSES.entries()) {
+          const dst = pick(registers(size), i * 3);
+          const said = SIZED[from](mem);
+          yield { code, operands: [dst, said], emit: (asm) => asm.movsx(dst, said, from) };
+          yield { code, operands: [dst, mem], emit: (asm) => asm.movsx(dst, mem, from) };
+        }
+      }
+    }
+  },
+
+  *movsxByteRex() {
+    for (const size of [4, 8] as const) {
+      for (const dst of registers(size)) {
+        for (const src of registers(1)) {
+          const code = `Movsx_r${size * 8}_rm8`;
+          const long = size === 4 && dst.num < 8 && src.num < 4;
+          yield { code, operands: [dst, src], long, emit: (asm) => asm.movsxByteRex(dst, src) };
+        }
+      }
+    }
+  },
+
+  *cmove() {
+    for (const size of [2, 4, 8] as const) {
+      for (const [dst, src] of pairsOf(size)) {
+        const code = `Cmove_${regRm(size)}`;
+        yield { code, operands: [dst, src], emit: (asm) => asm.cmove(dst, src) };
+      }
+    }
+  },
+
+  *bswap() {
+    for (const size of [4, 8] as const) {
+      for (const reg of registers(size)) {
+        yield { code: `Bswap_r${size * 8}`, operands: [reg], emit: (asm) => asm.bswap(reg) };
+      }
+    }
+  },
+
   *lea() {
     for (const size of [2, 4, 8] as const) {
       for (const [i, mem] of ADDRESSES.filter(({ gs }) => !gs).entries()) {
@@ -325,6 +415,46 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
     }
   },
 
+  *aluAccImm32() {
+    for (const op of ALU_OPS) {
+      for (const size of [4, 8] as const) {
+        const acc = pick(registers(size), 0);
+        for (const value of [0, 1, -1, 127, 128, -129, 0x7fff_ffff, -0x8000_0000]) {
+          const code = `${capital(op)}_${acc.name.toUpperCase()}_imm32`;
+          const operands = [acc, imm(value, size)];
+          const long = fits8(value);
+          yield { code, operands, long, emit: (asm) => asm.aluAccImm32(op, acc, value) };
+        }
+      }
+    }
+  },
+
+  *unary() {
+    for (const op of ['neg', 'mul', 'div', 'idiv'] as const) {
+      yield* everyOperand(capital(op), (asm, rm) => asm.unary(op, rm));
+    }
+  },
+
+  *imul() {
+    for (const size of [2, 4, 8] as const) {
+      const code = `Imul_${regRm(size)}`;
+      for (const [dst, src] of pairsOf(size)) {
+        yield { code, operands: [dst, src], emit: (asm) => asm.imul(dst, src) };
+      }
+      for (const [i, mem] of ADDRESSES.entries()) {
+        const dst = pick(registers(size), i * 7);
+        yield { code, operands: [dst, mem], emit: (asm) => asm.imul(dst, mem) };
+      }
+    }
+  },
+
+  imulImm8: () => multiplications(8, [0, 1, -1, 127, -128], (asm, ...args) => asm.imulImm8(...args)),
+  imulImm32: () =>
+    multiplications(32, [0, -1, 128, 0x7fff_ffff, -0x8000_0000], (asm, ...args) => asm.imulImm32(...args)),
+
+  cdq: () => [{ code: 'Cdq', operands: [], emit: (asm) => asm.cdq() }],
+  cqo: () => [{ code: 'Cqo', operands: [], emit: (asm) => asm.cqo() }],
+
   *test() {
     yield* registerPairs('Test', (asm, rm, reg) => asm.test(rm, reg));
     yield* stores('Test', (asm, mem, reg) => asm.test(mem, reg));
@@ -339,6 +469,36 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
     }
   },
 
+  *shiftImm8() {
+    for (const op of SHIFT_OPS) {
+      for (const size of SIZES) {
+        let count = 0;
+        for (const rm of oneOperand(size)) {
+          // the count is a byte of its own, whatever the operand's width
+          const by = count++ % 64;
+          const operands = [rm, { imm: BigInt(by) }];
+          const code = `${capital(op)}_rm${size * 8}_imm8`;
+          yield { code, operands, long: by === 1, emit: (asm) => asm.shiftImm8(op, rm, by) };
+        }
+      }
+    }
+  },
+
+  shift1: () => shifts('1', { imm: 1n }, (asm, op, rm) => asm.shift1(op, rm)),
+  shiftCl: () => shifts('CL', pick(registers(1), 1), (asm, op, rm) => asm.shiftCl(op, rm)),
+
+  *shiftx() {
+    for (const op of ['shlx', 'sarx', 'shrx'] as const) {
+      for (const size of [4, 8] as const) {
+        for (const [dst, src] of pairsOf(size)) {
+          const count = pick(registers(size), dst.num * 5 + src.num);
+          const code = `VEX_${capital(op)}_r${size * 8}_rm${size * 8}_r${size * 8}`;
+          yield { code, operands: [dst, src, count], emit: (asm) => asm.shiftx(op, dst, src, count) };
+        }
+      }
+    }
+  },
+
   inc: () => everyOperand('Inc', (asm, rm) => asm.inc(rm)),
   dec: () => everyOperand('Dec', (asm, rm) => asm.dec(rm)),
   lockInc: () => everyAddress('Inc', (asm, mem) => asm.lockInc(mem)),
@@ -347,6 +507,13 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
   xchg: () => stores('Xchg', (asm, mem, reg) => asm.xchg(mem, reg)),
   lockXadd: () => stores('Xadd', (asm, mem, reg) => asm.lockXadd(mem, reg), true),
   lockCmpxchg: () => stores('Cmpxchg', (asm, mem, reg) => asm.lockCmpxchg(mem, reg), true),
+
+  lockXchg: () => stores('Xchg', (asm, mem, reg) => asm.lockXchg(mem, reg), true),
+  *lockAlu() {
+    for (const op of ['add', 'or', 'adc', 'sbb', 'and', 'sub', 'xor'] as const) {
+      yield* stores(capital(op), (asm, mem, reg) => asm.lockAlu(op, mem, reg), true);
+    }
+  },
 
   *callIndirect() {
     for (const target of oneOperand(8)) {
@@ -366,6 +533,8 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
   hlt: () => [{ code: 'Hlt', operands: [], emit: (asm) => asm.hlt() }],
   pushfq: () => [{ code: 'Pushfq', operands: [], emit: (asm) => asm.pushfq() }],
   popfq: () => [{ code: 'Popfq', operands: [], emit: (asm) => asm.popfq() }],
+  lfence: () => [{ code: 'Lfence', operands: [], emit: (asm) => asm.lfence() }],
+  pause: () => [{ code: 'Pause', operands: [], emit: (asm) => asm.pause() }],
   ud2: () => [{ code: 'Ud2', operands: [], emit: (asm) => asm.ud2() }],
   raw: () => [{ code: 'Nopd', operands: [], emit: (asm) => asm.raw([0x90]) }],
 };
