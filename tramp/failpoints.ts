@@ -11,6 +11,7 @@ export type FailPoint =
   | 'emit'
   | 'register'
   | 'modify'
+  | 'ftrace-hash'
   | 'unregister'
   | 'poke';
 
@@ -25,6 +26,7 @@ export const FAIL_POINTS: Readonly<Record<FailPoint, ErrnoName>> = {
   emit: 'EFAULT',
   register: 'EBUSY',
   modify: 'ENODEV',
+  'ftrace-hash': 'ENOMEM',
   unregister: 'ENODEV',
   poke: 'EBUSY',
 };

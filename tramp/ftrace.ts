@@ -1,6 +1,8 @@
 import type { Machine } from '../emu/index.ts';
 import { NOP5, patchBytes } from '../jit/index.ts';
 import { hex64, type Kaddr, KernelError, toHex } from '../lib/index.ts';
+import { type KernelBugs, NO_BUGS } from './bugs.ts';
+import { FailPoints } from './failpoints.ts';
 import type { TextPoker } from './text-poke.ts';
 
 /** Bytes of a site. Kernel: MCOUNT_INSN_SIZE */
@@ -24,11 +26,20 @@ interface FtraceRec {
 export class Ftrace {
   readonly #machine: Machine;
   readonly #text: TextPoker;
+  readonly #fail: FailPoints;
+  readonly #bugs: KernelBugs;
   readonly #recs = new Map<bigint, FtraceRec>();
 
-  constructor(machine: Machine, text: TextPoker) {
+  constructor(
+    machine: Machine,
+    text: TextPoker,
+    fail: FailPoints = new FailPoints(),
+    bugs: KernelBugs = NO_BUGS,
+  ) {
     this.#machine = machine;
     this.#text = text;
+    this.#fail = fail;
+    this.#bugs = bugs;
   }
 
   /** Takes over a site at load time: whatever call or nop the compiler left becomes the nop. Kernel: ftrace_process_locs */
@@ -94,12 +105,16 @@ export class Ftrace {
   #set(rec: FtraceRec, target: Kaddr | undefined, op: string): void {
     const expected = this.#bytes(rec, rec.direct, op);
     const found = this.#machine.memory.bytes(rec.ip, expected.length);
-    if (expected.some((byte, i) => found[i] !== byte)) {
+    if (expected.some((byte, i) => found[i] !== byte) && !this.#bugs.has('ftrace-unchecked')) {
       throw new KernelError('EINVAL', op, `${hex64(rec.ip)} holds ${toHex(found)}, not ${toHex(expected)}`);
     }
     const wanted = this.#bytes(rec, target, op);
-    this.#text.poke(rec.ip, wanted);
-    rec.direct = target;
+    const modifies = rec.direct !== undefined && target !== undefined;
+    if (this.#bugs.has('T8')) rec.direct = target;
+    if (this.#bugs.has('site-kept')) this.#text.poke(rec.ip, wanted);
+    this.#fail.pass('ftrace-hash');
+    if (!modifies || !this.#bugs.has('T7-site')) this.#text.poke(rec.ip, wanted);
+    if (!modifies || !this.#bugs.has('T7')) rec.direct = target;
   }
 
   #bytes(rec: FtraceRec, target: Kaddr | undefined, op: string): Uint8Array {

@@ -32,6 +32,9 @@ import { PercpuRef } from './percpu-ref.ts';
 import type { BpfProg } from './prog.ts';
 import { textPoke } from './text-poke.ts';
 
+/** Arguments that go in registers, and so into an image. */
+const MAX_ARGS = 6;
+
 /** Room of an image, bytes. */
 export const IMAGE_BYTES = 4096;
 
@@ -81,8 +84,12 @@ export class TrampImage {
     this.#kernel = kernel;
     this.address = address;
     this.image = image;
-    this.pcref = new PercpuRef(kernel.machine, kernel.grace, addrAdd(this.address, Field.pcref), () =>
-      this.#released(),
+    this.pcref = new PercpuRef(
+      kernel.machine,
+      kernel.grace,
+      addrAdd(this.address, Field.pcref),
+      () => this.#released(),
+      kernel.bugs,
     );
     this.ksym = { name, start: this.image, sizeBytes: IMAGE_BYTES, kind: 'bpf', code: () => this.code() };
     memory.writeU64(addrAdd(this.address, Field.image), this.image);
@@ -110,7 +117,11 @@ export class TrampImage {
    * @throws KernelError what arch_prepare_bpf_trampoline refuses
    */
   write(request: TrampolineRequest, progs: readonly BpfProg[]): void {
-    this.#kernel.fail.pass('emit');
+    const { bugs, fail } = this.#kernel;
+    fail.pass('emit');
+    if (bugs.has('T2') && request.argSizes.length >= MAX_ARGS) {
+      throw new KernelError('ENOTSUPP', 'arch_prepare_bpf_trampoline', `${request.name}: too many arguments`);
+    }
     const prepared = prepareTrampoline(this.#kernel.emitter, request);
     if (prepared.bytes === undefined) {
       const code = errnoName(-prepared.ret) as ErrnoName;
@@ -171,19 +182,19 @@ export class TrampImage {
  * @throws KernelError ENOMEM; EPERM over the charge limit. Kernel: bpf_tramp_image_alloc
  */
 export function imageAlloc(kernel: Kernel, key: bigint, index: number): TrampImage {
-  const { fail, machine, modmem } = kernel;
+  const { bugs, fail, machine, modmem } = kernel;
   const name = `bpf_trampoline_${key}_${index >>> 0}`;
   const undo: (() => void)[] = [];
   try {
     fail.pass('alloc-im');
     const address = machine.memory.kmalloc(Field.size, `bpf_tramp_image ${name}`);
-    undo.push(() => machine.memory.kfree(address));
+    if (!bugs.has('im-kept')) undo.push(() => machine.memory.kfree(address));
     fail.pass('charge');
     modmem.charge(1);
-    undo.push(() => modmem.uncharge(1));
+    if (!bugs.has('charge-kept')) undo.push(() => modmem.uncharge(1));
     fail.pass('alloc-image');
     const image = machine.memory.allocText(IMAGE_BYTES, name);
-    undo.push(() => machine.memory.freeText(image));
+    if (!bugs.has('text-kept')) undo.push(() => machine.memory.freeText(image));
     fail.pass('percpu-ref');
     const im = new TrampImage(kernel, name, address, image);
     kernel.kallsyms.add(im.ksym);
@@ -197,14 +208,15 @@ export function imageAlloc(kernel: Kernel, key: bigint, index: number): TrampIma
 
 /** Gives an image's memory back. Kernel: __bpf_tramp_image_put_deferred */
 export function imageFree(kernel: Kernel, im: TrampImage): void {
+  const { bugs } = kernel;
   const { memory } = kernel.machine;
   if (im.state === 'freed') throw new Bug(`${im.ksym.name} is freed twice`);
-  kernel.kallsyms.remove(im.ksym);
+  if (!bugs.has('ksym-kept')) kernel.kallsyms.remove(im.ksym);
   memory.freeText(im.image);
-  kernel.modmem.uncharge(1);
-  im.pcref.exit();
+  if (!bugs.has('uncharged-never')) kernel.modmem.uncharge(1);
+  if (!bugs.has('pcref-kept')) im.pcref.exit();
   memory.kfree(im.address);
-  im.dropProgs();
+  if (!bugs.has('programs-kept')) im.dropProgs();
   im.state = 'freed';
   kernel.images.delete(im);
   kernel.retired.delete(im);
@@ -216,6 +228,8 @@ export function imageFree(kernel: Kernel, im: TrampImage): void {
  */
 export function imagePut(kernel: Kernel, im: TrampImage): void {
   kernel.retired.add(im);
+  if (kernel.bugs.has('L1')) im.dropProgs();
+  if (kernel.bugs.has('L2')) kernel.grace.callRcuTasks(() => im.dropProgs());
   if (im.ipAfterCall === undefined || im.ipEpilogue === undefined || kernel.bugs.has('L3')) {
     waitFor(kernel, im, entryWaits(kernel, im));
     return;

@@ -1,4 +1,5 @@
-export { KERNEL_BUGS, type KernelBug } from './bugs.ts';
+export { attachProg, detachProg } from './attach.ts';
+export { KERNEL_BUGS, type KernelBug, type KernelBugs, MANAGER_BUGS } from './bugs.ts';
 export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
 export { Ftrace } from './ftrace.ts';
 export { IMAGE_BYTES, type ImageState, type TrampImage } from './image.ts';
@@ -31,6 +32,7 @@ export {
   trampKind,
 } from './prog.ts';
 export { GracePeriods, RCU_FLAVOURS, RcuFlavour, type RcuFlavourName, type RcuTask } from './rcu.ts';
+export { MANAGED_REVISIONS, type ManagedRevision, managedRevision } from './revisions.ts';
 export { type RunOutcome, Scheduler } from './sched.ts';
 export {
   type ScheduleEvent,

@@ -1,6 +1,7 @@
 import type { Code } from '../jit/index.ts';
 import { insnAt, stepPath } from '../jit/index.ts';
 import { hex16, type Kaddr } from '../lib/index.ts';
+import { type KernelBugs, NO_BUGS } from './bugs.ts';
 import { Multimap } from './multimap.ts';
 
 /** What kind of thing a symbol names: it decides which text may be poked how. */
@@ -36,6 +37,12 @@ const page = (address: bigint): number => Number(address >> PAGE_SHIFT);
 export class Kallsyms {
   readonly #byPage = new Multimap<number, Ksym>();
   readonly #byName = new Multimap<string, Ksym>();
+  /** How far behind its end a symbol reaches, bytes. */
+  readonly #behind: bigint;
+
+  constructor(bugs: KernelBugs = NO_BUGS) {
+    this.#behind = bugs.has('T12') ? 1n : 0n;
+  }
 
   add(ksym: Ksym): void {
     for (const key of pagesOf(ksym)) this.#byPage.add(key, ksym);
@@ -51,7 +58,7 @@ export class Kallsyms {
   lookup(address: Kaddr): KsymHit | undefined {
     const ksym = this.#byPage
       .get(page(address))
-      .find(({ start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes));
+      .find(({ start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes) + this.#behind);
     return ksym === undefined ? undefined : { ksym, offset: Number(address - ksym.start) };
   }
 

@@ -2,13 +2,13 @@ import type { Machine, Vcpu } from '../emu/index.ts';
 import {
   type HelperAddresses,
   type Revision,
-  type RevisionName,
+  type RuntimeBug,
   revisions,
   SCHEDULE,
   TaskStruct,
 } from '../jit/index.ts';
 import { addrAdd, type Kaddr } from '../lib/index.ts';
-import type { KernelBug } from './bugs.ts';
+import type { KernelBug, KernelBugs } from './bugs.ts';
 import { FailPoints } from './failpoints.ts';
 import { Ftrace } from './ftrace.ts';
 import type { TrampImage } from './image.ts';
@@ -17,13 +17,14 @@ import { ModmemCharge } from './modmem.ts';
 import { type KModule, ModuleText } from './module.ts';
 import type { BpfProg } from './prog.ts';
 import { GracePeriods, type RcuTask } from './rcu.ts';
+import { type ManagedRevision, managedRevision } from './revisions.ts';
 import { RuntimeText } from './runtime-text.ts';
 import type { Scheduler } from './sched.ts';
 import { TextPoker } from './text-poke.ts';
 import { TrampolineTable } from './trampoline.ts';
 
 export interface KernelOptions {
-  readonly revision: RevisionName;
+  readonly revision: ManagedRevision;
   /** Emitter to use in place of the revision's own. */
   readonly emitter?: Revision;
   /** CONFIG_PREEMPTION: decides how a retired image is waited for. Default true. */
@@ -47,11 +48,11 @@ export interface KernelOptions {
  */
 export class Kernel {
   readonly machine: Machine;
-  readonly revision: RevisionName;
+  readonly revision: ManagedRevision;
   readonly emitter: Revision;
   readonly preemption: boolean;
   readonly programLifetime: 'kernel' | 'held';
-  readonly bugs: ReadonlySet<KernelBug>;
+  readonly bugs: KernelBugs;
   /** Where operations can be made to fail. */
   readonly fail: FailPoints = new FailPoints();
   /** Changes live text. */
@@ -62,7 +63,7 @@ export class Kernel {
   sync: () => void = () => undefined;
   /** Told what happens to images and programs, as it happens; a simulation puts its history here. */
   trace: (what: string) => void = () => undefined;
-  readonly kallsyms: Kallsyms = new Kallsyms();
+  readonly kallsyms: Kallsyms;
   readonly ftrace: Ftrace;
   readonly grace: GracePeriods;
   readonly modmem: ModmemCharge;
@@ -85,23 +86,25 @@ export class Kernel {
   readonly #initTasks: readonly Kaddr[];
   readonly #runtime: RuntimeText;
 
+  /** @throws InputError for a revision without a manager */
   constructor(machine: Machine, options: KernelOptions) {
     this.machine = machine;
-    this.revision = options.revision;
-    this.emitter = options.emitter ?? revisions[options.revision];
+    this.revision = managedRevision(options.revision);
+    this.emitter = options.emitter ?? revisions[this.revision];
     this.preemption = options.preemption ?? true;
-    this.grace = new GracePeriods(() => this.tasks(), this.preemption);
+    const bugs: KernelBugs = new Set(options.bugs);
+    this.bugs = bugs;
+    this.grace = new GracePeriods(() => this.tasks(), this.preemption, bugs);
     this.programLifetime = options.programLifetime ?? 'kernel';
-    this.bugs = new Set(options.bugs);
-    this.text = new TextPoker(machine, () => this.sync(), this.bugs.has('torn-write'));
+    this.kallsyms = new Kallsyms(bugs);
+    this.text = new TextPoker(machine, () => this.sync(), bugs);
     this.modmem = new ModmemCharge(options.modmemLimitPages ?? Number.MAX_SAFE_INTEGER);
-    this.ftrace = new Ftrace(machine, this.text);
+    this.ftrace = new Ftrace(machine, this.text, this.fail, bugs);
     machine.locate = (address) => this.kallsyms.locate(address);
 
     this.#initTasks = machine.cpus.map(({ id }) => machine.current(id));
     this.#runtime = new RuntimeText(machine, this.kallsyms, this.text, this.revision, {
-      migrateDisableSleepable: !this.bugs.has('L12'),
-      recursionCounter: !this.bugs.has('L13'),
+      bugs: bugs as ReadonlySet<RuntimeBug>,
     });
     this.helpers = this.#runtime.helpers;
   }

@@ -104,8 +104,9 @@ export class KModule {
 
   /** Whether an address is in its text. Kernel: within_module */
   holds(address: Kaddr): boolean {
+    const behind = this.#kernel.bugs.has('T12-module') ? 1n : 0n;
     return this.contents.text.some(
-      ({ address: start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes),
+      ({ address: start, sizeBytes }) => address >= start && address - start < BigInt(sizeBytes) + behind,
     );
   }
 

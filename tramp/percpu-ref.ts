@@ -1,6 +1,7 @@
 import type { Machine } from '../emu/index.ts';
 import { PercpuRef as Field } from '../jit/index.ts';
 import { Bug, type Kaddr, kaddr } from '../lib/index.ts';
+import { type KernelBugs, NO_BUGS } from './bugs.ts';
 import type { GracePeriods } from './rcu.ts';
 
 /*
@@ -26,13 +27,21 @@ export class PercpuRef {
   readonly #address: Kaddr;
   readonly #counter: number;
   readonly #release: () => void;
+  readonly #bugs: KernelBugs;
   #state: 'percpu' | 'dead' | 'atomic' | 'released' = 'percpu';
 
   /**
    * @param address the struct percpu_ref in guest memory
    * @param release called once, when the last reference is gone after kill(). Kernel: percpu_ref_init
    */
-  constructor(machine: Machine, grace: GracePeriods, address: Kaddr, release: () => void) {
+  constructor(
+    machine: Machine,
+    grace: GracePeriods,
+    address: Kaddr,
+    release: () => void,
+    bugs: KernelBugs = NO_BUGS,
+  ) {
+    this.#bugs = bugs;
     this.#machine = machine;
     this.#grace = grace;
     this.#address = address;
@@ -55,6 +64,10 @@ export class PercpuRef {
     if (this.#state !== 'percpu') throw new Bug(`percpu_ref killed while ${this.#state}`);
     this.#state = 'dead';
     this.#set(Field.percpuCountPtr, BigInt(this.#counter | Field.ATOMIC | Field.DEAD));
+    if (this.#bugs.has('kill-unconfirmed')) {
+      this.#switchToAtomic();
+      return;
+    }
     // Gets and puts run under rcu_read_lock: after a grace period nobody is left who saw the old flags.
     this.#grace.callRcu(() => this.#switchToAtomic());
   }
@@ -87,14 +100,16 @@ export class PercpuRef {
     const count = this.#get(Field.count) + this.#sum() - BIAS;
     this.#state = 'atomic';
     // and the owner's own reference goes
-    this.#set(Field.count, count - 1n);
-    if (BigInt.asUintN(64, count - 1n) === 0n) this.#set(Field.released, 1n);
+    const others = this.#bugs.has('own-reference-kept') ? count : count - 1n;
+    this.#set(Field.count, others);
+    if (BigInt.asUintN(64, others) === 0n) this.#set(Field.released, 1n);
     this.poll();
   }
 
   #sum(): bigint {
     const { memory, percpu, cpus } = this.#machine;
-    return cpus.reduce((sum, { id }) => sum + memory.readU64(percpu.address(this.#counter, id)), 0n);
+    const counted = this.#bugs.has('sum-one-cpu') ? cpus.slice(0, 1) : cpus;
+    return counted.reduce((sum, { id }) => sum + memory.readU64(percpu.address(this.#counter, id)), 0n);
   }
 
   #get(field: number): bigint {

@@ -20,6 +20,8 @@
  * nothing else. Kernel: kernel/rcu/tree.c, kernel/rcu/tasks.h
  */
 
+import { type KernelBugs, NO_BUGS } from './bugs.ts';
+
 /** What a flavour looks at in a task. */
 export interface RcuTask {
   readonly id: number;
@@ -68,18 +70,32 @@ type Callback = () => void;
  */
 const NOT_PREEMPTIBLE: typeof RULES = { ...RULES, rcu: RULES['rcu-tasks'] };
 
+function rulesOf(name: RcuFlavourName, preemption: boolean, bugs: KernelBugs): Rules {
+  const rules = (preemption ? RULES : NOT_PREEMPTIBLE)[name];
+  if (name !== 'rcu-tasks-trace') return rules;
+  if (bugs.has('L9')) {
+    return { ...rules, passed: (task, start) => task.trcReaderNesting < Math.max(start.trcReaderNesting, 1) };
+  }
+  if (bugs.has('L9-asleep')) {
+    return { ...rules, passed: (task, start) => rules.passed(task, start) || !task.onRq };
+  }
+  return rules;
+}
+
 /** One flavour of RCU. */
 export class RcuFlavour {
   readonly name: RcuFlavourName;
   readonly #rules: Rules;
+  readonly #late: boolean;
   #waiting: Callback[] = [];
   #current: { readonly holdouts: Map<number, RcuTask>; readonly callbacks: readonly Callback[] } | undefined;
   readonly #ready: Callback[] = [];
 
   /** @param preemption CONFIG_PREEMPTION */
-  constructor(name: RcuFlavourName, preemption: boolean = true) {
+  constructor(name: RcuFlavourName, preemption: boolean = true, bugs: KernelBugs = NO_BUGS) {
     this.name = name;
-    this.#rules = (preemption ? RULES : NOT_PREEMPTIBLE)[name];
+    this.#rules = rulesOf(name, preemption, bugs);
+    this.#late = bugs.has('late-callbacks');
   }
 
   /** Runs `callback` after a grace period that starts from now on. Kernel: call_rcu, call_rcu_tasks, call_rcu_tasks_trace */
@@ -106,6 +122,7 @@ export class RcuFlavour {
     }
     if (holdouts.size > 0) return;
     this.#ready.push(...callbacks);
+    if (this.#late) this.#ready.push(...this.#waiting.splice(0));
     this.#current = undefined;
   }
 
@@ -142,12 +159,12 @@ export class GracePeriods {
    * @param tasks every task there is, exiting ones included
    * @param preemption CONFIG_PREEMPTION
    */
-  constructor(tasks: () => readonly RcuTask[], preemption: boolean = true) {
+  constructor(tasks: () => readonly RcuTask[], preemption: boolean = true, bugs: KernelBugs = NO_BUGS) {
     this.#tasks = tasks;
     this.flavours = {
-      rcu: new RcuFlavour('rcu', preemption),
-      'rcu-tasks': new RcuFlavour('rcu-tasks', preemption),
-      'rcu-tasks-trace': new RcuFlavour('rcu-tasks-trace', preemption),
+      rcu: new RcuFlavour('rcu', preemption, bugs),
+      'rcu-tasks': new RcuFlavour('rcu-tasks', preemption, bugs),
+      'rcu-tasks-trace': new RcuFlavour('rcu-tasks-trace', preemption, bugs),
     };
   }
 

@@ -14,7 +14,7 @@
  */
 
 import type { Machine, Vcpu } from '../emu/index.ts';
-import { decidePoke, NOP5, POKE_BYTES, type PokeType } from '../jit/index.ts';
+import { decidePoke, NOP5, POKE_BYTES, type PokeType, patchBytes } from '../jit/index.ts';
 import {
   addrAdd,
   Bug,
@@ -25,6 +25,7 @@ import {
   KernelError,
   kaddr,
 } from '../lib/index.ts';
+import { type KernelBugs, NO_BUGS } from './bugs.ts';
 import type { Kernel } from './kernel.ts';
 
 const INT3 = 0xcc;
@@ -35,17 +36,17 @@ const JUMP = 0xe9;
 export class TextPoker {
   readonly #machine: Machine;
   readonly #sync: () => void;
-  readonly #torn: boolean;
+  readonly #bugs: KernelBugs;
   #poking: { readonly address: Kaddr; readonly bytes: Uint8Array } | undefined;
 
   /**
    * @param sync lets every CPU pass a point where it cannot hold old bytes; other CPUs may run meanwhile
-   * @param torn the bug of that name
+   * @param bugs those that concern text
    */
-  constructor(machine: Machine, sync: () => void, torn: boolean) {
+  constructor(machine: Machine, sync: () => void, bugs: KernelBugs = NO_BUGS) {
     this.#machine = machine;
     this.#sync = sync;
-    this.#torn = torn;
+    this.#bugs = bugs;
     machine.breakpoint = (cpu, address) => this.#handleInt3(cpu, address);
   }
 
@@ -54,11 +55,16 @@ export class TextPoker {
     if (bytes.length !== POKE_BYTES) throw new Bug(`a poke of ${bytes.length} bytes`);
     if (this.#poking !== undefined) throw new Bug('a poke within a poke');
     const first = bytes.subarray(0, 1);
-    const tail = bytes.subarray(1);
-    if (this.#torn) {
-      this.#machine.patchText(address, first);
+    const tail = this.#tail(bytes);
+    if (this.#bugs.has('torn-write') || this.#bugs.has('torn-tail')) {
+      const halves = [
+        () => this.#machine.patchText(address, first),
+        () => this.#machine.patchText(addrAdd(address, 1), tail),
+      ] as const;
+      const [one, other] = this.#bugs.has('torn-write') ? [0, 1] : [1, 0];
+      halves[one]?.();
       this.#sync();
-      this.#machine.patchText(addrAdd(address, 1), tail);
+      halves[other]?.();
       return;
     }
     this.#poking = { address, bytes };
@@ -66,6 +72,7 @@ export class TextPoker {
       this.#machine.patchText(address, Uint8Array.of(INT3));
       this.#sync();
       this.#machine.patchText(addrAdd(address, 1), tail);
+      if (this.#bugs.has('int3-unhandled')) this.#poking = undefined;
       this.#sync();
       this.#machine.patchText(address, first);
       this.#sync();
@@ -76,6 +83,13 @@ export class TextPoker {
     } finally {
       this.#poking = undefined;
     }
+  }
+
+  /** All bytes but the first. */
+  #tail(bytes: Uint8Array): Uint8Array {
+    if (this.#bugs.has('poke-short')) return bytes.subarray(1, -1);
+    if (this.#bugs.has('poke-long')) return Uint8Array.of(...bytes.subarray(1), 0x90);
+    return bytes.subarray(1);
   }
 
   /** Does what the new instruction will do. */
@@ -126,7 +140,12 @@ export function textPoke(
   const { memory } = kernel.machine;
   const isText = kernel.isPokableText(ip);
   const prior = isText ? memory.bytes(ip, POKE_BYTES) : new Uint8Array(POKE_BYTES);
-  const { ret, write } = decidePoke({ ip, type, oldAddr, newAddr, isText }, prior);
+  const expected = kernel.bugs.has('poke-unchecked') ? patchBytes(type, ip, oldAddr) : undefined;
+  const { ret, write } = decidePoke(
+    kernel.revision,
+    { ip, type, oldAddr, newAddr, isText },
+    expected ?? prior,
+  );
   if (ret < 0) throw new KernelError(errnoName(-ret) as ErrnoName, 'bpf_arch_text_poke', `at ${hex64(ip)}`);
   if (write === undefined) return false;
   kernel.text.poke(ip, write);

@@ -72,7 +72,9 @@ export class TrampolineTable {
   lookup(kernel: Kernel, anyKey: bigint): Trampoline {
     const key = BigInt.asUintN(64, anyKey);
     const bucket = this.#bucket(key);
-    const found = bucket.find((tr) => tr.key === key);
+    const found = kernel.bugs.has('short-key')
+      ? this.list().find((tr) => BigInt.asUintN(32, tr.key) === BigInt.asUintN(32, key))
+      : bucket.find((tr) => tr.key === key);
     if (found !== undefined) {
       // one that put could not remove, because programs were attached
       kernel.warnOn(found.references === 0, `refcount_t: ${key} is taken again after its last reference`);
@@ -127,32 +129,49 @@ export class TrampolineTable {
 export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   const op = 'bpf_trampoline_link_prog';
   const { model } = tr.target;
-  const kind = trampKind(prog.kind, model);
-  if (tr.extension !== undefined) {
+  const { bugs } = kernel;
+  const kind = kindOf(kernel, prog, tr);
+  if (tr.extension !== undefined && !bugs.has('replaced-unchecked')) {
     throw new KernelError('EBUSY', op, `${model.name} is replaced by ${tr.extension.name}`);
   }
-  const counted = tr.progs.fentry.length + tr.progs.fexit.length;
   if (kind === 'replace') {
-    if (counted > 0) throw new KernelError('EBUSY', op, `${model.name} has fentry or fexit programs`);
+    const traced = tr.progs.fentry.length + tr.progs.fexit.length > 0;
+    if (traced && !bugs.has('traced-unchecked')) {
+      throw new KernelError('EBUSY', op, `${model.name} has fentry or fexit programs`);
+    }
     linkExtension(kernel, prog, tr);
     return;
   }
-  const list = tr.progs[kind];
-  // The kernel counts fentry and fexit together and forgets fmod_ret, which then overflows its array.
-  const overflows = list.length >= MAX_TRAMP_PROGS && !kernel.bugs.has('T1');
-  if (counted >= MAX_TRAMP_PROGS || overflows) {
+  if (!hasRoom(kernel, tr, kind)) {
     throw new KernelError('E2BIG', op, `${model.name} has ${MAX_TRAMP_PROGS} programs already`);
   }
-  if (prog.linked) throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
-  list.unshift(prog);
+  if (prog.linked && !bugs.has('linked-unchecked')) {
+    throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
+  }
+  const list = tr.progs[kind];
+  if (bugs.has('oldest-first')) list.push(prog);
+  else list.unshift(prog);
   prog.linked = true;
   try {
     update(kernel, tr);
   } catch (error) {
-    list.splice(list.indexOf(prog), 1);
-    prog.linked = false;
+    if (!bugs.has('listed-kept')) list.splice(list.indexOf(prog), 1);
+    if (!bugs.has('linked-kept')) prog.linked = false;
     throw error;
   }
+}
+
+/** The list that a program belongs to. */
+function kindOf({ bugs }: Kernel, { kind }: BpfProg, { target }: Trampoline): ProgKind | 'replace' {
+  return kind === 'lsm' && bugs.has('lsm-by-name') ? 'fmod_ret' : trampKind(kind, target.model);
+}
+
+/** Whether a list can take one more. The kernel counts fentry and fexit together and forgets fmod_ret, which then overflows its array. */
+function hasRoom({ bugs }: Kernel, { progs }: Trampoline, kind: ProgKind): boolean {
+  const limit = bugs.has('one-too-few') ? MAX_TRAMP_PROGS - 1 : MAX_TRAMP_PROGS;
+  const counted = progs.fentry.length + (bugs.has('fexit-uncounted') ? 0 : progs.fexit.length);
+  const overflows = progs[kind].length >= limit && !bugs.has('T1');
+  return counted < limit && !overflows;
 }
 
 /** Jumps from the function's entry to the program that replaces it. */
@@ -165,18 +184,22 @@ function linkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
     throw error;
   }
   // no image keeps it, so the jump does
-  if (kernel.programLifetime === 'held') prog.get();
+  if (holdsExtension(kernel)) prog.get();
 }
 
 /** Jumps no more. With the `held` lifetime the program stays until no task that jumped can be in it. */
 function unlinkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   const { addr, model } = tr.target;
   if (tr.extension !== prog) throw new Bug(`${prog.name} does not replace ${model.name}`);
-  tr.extension = undefined;
+  if (!kernel.bugs.has('replacement-recorded')) tr.extension = undefined;
   textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
-  if (kernel.programLifetime === 'kernel') return;
+  if (!holdsExtension(kernel)) return;
   const { grace } = kernel;
   grace.callRcuTasks(() => grace.callRcuTasksTrace(() => prog.put()));
+}
+
+function holdsExtension({ bugs, programLifetime }: Kernel): boolean {
+  return programLifetime === 'held' && !bugs.has('replacement-unheld');
 }
 
 /**
@@ -188,7 +211,7 @@ function unlinkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
  */
 export function unlinkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   const { model } = tr.target;
-  const kind = trampKind(prog.kind, model);
+  const kind = kindOf(kernel, prog, tr);
   if (kind === 'replace') {
     unlinkExtension(kernel, prog, tr);
     return;
@@ -208,13 +231,14 @@ function update(kernel: Kernel, tr: Trampoline): void {
   fail.pass('alloc-progs');
   if (PROG_KINDS.every((kind) => tr.progs[kind].length === 0)) {
     if (curImage === undefined) throw new Bug(`trampoline ${tr.key} had nothing attached`);
+    if (bugs.has('early-put-last')) imagePut(kernel, curImage);
     try {
       unregisterFentry(kernel, tr, curImage.image);
     } finally {
       // retired and forgotten even when the call at the entry could not be taken away
-      imagePut(kernel, curImage);
+      if (!bugs.has('early-put-last')) imagePut(kernel, curImage);
       tr.curImage = undefined;
-      tr.selector = 0;
+      if (!bugs.has('number-kept')) tr.selector = 0;
     }
     return;
   }
@@ -238,22 +262,24 @@ function update(kernel: Kernel, tr: Trampoline): void {
     else modifyFentry(kernel, tr, curImage.image, im.image);
   } catch (error) {
     // nothing has reached it, so nobody need be waited for
-    if (!bugs.has('L5')) imageFree(kernel, im);
+    if (!bugs.has(im.length === 0 ? 'L5-emit' : 'L5')) imageFree(kernel, im);
     throw error;
   }
   if (curImage !== undefined && !bugs.has('early-put')) imagePut(kernel, curImage);
   tr.curImage = im;
-  tr.selector++;
+  if (!bugs.has('number-stuck')) tr.selector++;
 }
 
 function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequest {
+  const { bugs } = kernel;
   const { addr, model } = tr.target;
   const { fentry, fmod_ret: fmodRet, fexit } = tr.progs;
-  const callsOriginal = fexit.length > 0 || fmodRet.length > 0;
+  const callsOriginal = fexit.length > 0 || (fmodRet.length > 0 && !bugs.has('fmod-ret-alone'));
   const { CALL_ORIG, SKIP_FRAME, RESTORE_REGS, IP_ARG } = TrampFlag;
   // The delta of v5.15: before it no program is asked.
   const asksProgs = (kernel.emitter.knownFlags & IP_ARG) !== 0;
-  const wantsIp = asksProgs && PROG_KINDS.some((kind) => tr.progs[kind].some((prog) => prog.callsGetFuncIp));
+  const asked = bugs.has('ip-of-fentry') ? PROG_KINDS.slice(0, 1) : PROG_KINDS;
+  const wantsIp = asksProgs && asked.some((kind) => tr.progs[kind].some((prog) => prog.callsGetFuncIp));
   return {
     image: im.image,
     imageSize: IMAGE_BYTES,
@@ -292,7 +318,7 @@ function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
     if (tr.ftraceManaged) kernel.ftrace.registerDirect(ip, image);
     else textPoke(kernel, ip, 'CALL', null, image);
   } catch (error) {
-    modulePut(tr);
+    if (!kernel.bugs.has('module-kept')) modulePut(tr);
     throw error;
   }
 }
@@ -311,7 +337,7 @@ function unregisterFentry(kernel: Kernel, tr: Trampoline, old: Kaddr): void {
   kernel.fail.pass('unregister');
   if (tr.ftraceManaged) kernel.ftrace.unregisterDirect(ip, old);
   else textPoke(kernel, ip, 'CALL', old, null);
-  modulePut(tr);
+  if (!kernel.bugs.has('module-kept-last')) modulePut(tr);
 }
 
 /** Keeps the traced function's module loaded. @throws KernelError ENOENT when it is going. Kernel: bpf_trampoline_module_get */

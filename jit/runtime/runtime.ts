@@ -39,6 +39,7 @@ import {
   Sym,
 } from '../x86/operand.ts';
 import { piece } from '../x86/step.ts';
+import type { RuntimeBug } from './bugs.ts';
 import { BpfProg, BpfProgStats, BpfTrampImage, PercpuRef, TaskStruct } from './structs.ts';
 
 /** Offsets of per-CPU variables, as used behind gs. */
@@ -68,12 +69,9 @@ export const GET_FUNC_IP = 'bpf_get_func_ip';
 /** Where a task goes to sleep. The scheduler stops it at the first instruction; alone it just returns. */
 export const SCHEDULE = 'schedule';
 
-/** Parts of the runtime that can be left out, to see what they are for. */
 export interface RuntimeOptions {
-  /** Sleepable programs stay on their CPU. Default true. */
-  readonly migrateDisableSleepable?: boolean;
-  /** A program that runs already is not entered again. Default true. */
-  readonly recursionCounter?: boolean;
+  /** Mistakes to make. Default none. */
+  readonly bugs?: ReadonlySet<RuntimeBug>;
 }
 
 /** start times: 0 do not run, 1 run without time, anything else the time. */
@@ -82,7 +80,7 @@ const NO_START_TIME = 1;
 interface Ctx {
   readonly asm: Assembler;
   readonly layout: RuntimeLayout;
-  readonly options: RuntimeOptions;
+  readonly bugs: ReadonlySet<RuntimeBug>;
 }
 
 /**
@@ -95,7 +93,7 @@ export function emitRuntime(
   options: RuntimeOptions = {},
 ): Code {
   const asm = new Assembler(kaddr(0));
-  const ctx: Ctx = { asm, layout, options };
+  const ctx: Ctx = { asm, layout, bugs: options.bugs ?? new Set() };
   schedClock(ctx);
   schedule(ctx);
   progEnter(ctx);
@@ -119,42 +117,59 @@ const schedule = func(SCHEDULE, ({ asm }) => {
 });
 
 const progEnter = func('__bpf_prog_enter', (ctx) => {
+  const { bugs } = ctx;
   current(ctx);
-  rcuReadLock(ctx);
-  migrateDisable(ctx);
+  if (!bugs.has('no-rcu-read-lock')) rcuReadLock(ctx);
+  if (!bugs.has('migrate-enabled')) migrateDisable(ctx);
   countActiveOrMiss(ctx);
 });
 
 const progExit = func('__bpf_prog_exit', (ctx) => {
+  const { asm, bugs } = ctx;
+  if (bugs.has('L16')) returnUnlessEntered(ctx);
   updateProgStats(ctx);
   current(ctx);
   countInactive(ctx);
-  migrateEnable(ctx);
-  rcuReadUnlock(ctx);
-  ctx.asm.ret();
+  if (!bugs.has('migrate-enabled')) migrateEnable(ctx);
+  if (!bugs.has('no-rcu-read-lock') && !bugs.has('rcu-left-locked')) rcuReadUnlock(ctx);
+  asm.ret();
 });
 
 const progEnterSleepable = func('__bpf_prog_enter_sleepable', (ctx) => {
+  const { bugs } = ctx;
   current(ctx);
-  rcuReadLockTrace(ctx);
-  if (ctx.options.migrateDisableSleepable !== false) migrateDisable(ctx);
-  mightFault(ctx);
+  if (bugs.has('sleepable-in-rcu')) rcuReadLock(ctx);
+  else if (!bugs.has('no-trace-read-lock')) rcuReadLockTrace(ctx);
+  if (!bugs.has('L12')) migrateDisable(ctx);
+  if (!bugs.has('L17')) mightFault(ctx);
   countActiveOrMiss(ctx);
 });
 
 const progExitSleepable = func('__bpf_prog_exit_sleepable', (ctx) => {
+  const { asm, bugs } = ctx;
+  if (bugs.has('L16')) returnUnlessEntered(ctx);
   updateProgStats(ctx);
   current(ctx);
   countInactive(ctx);
-  if (ctx.options.migrateDisableSleepable !== false) migrateEnable(ctx);
-  rcuReadUnlockTrace(ctx);
-  ctx.asm.ret();
+  if (!bugs.has('L12') && !bugs.has('migrate-left-disabled')) migrateEnable(ctx);
+  if (bugs.has('sleepable-in-rcu')) rcuReadUnlock(ctx);
+  else if (!bugs.has('no-trace-read-lock')) rcuReadUnlockTrace(ctx);
+  asm.ret();
 });
+
+/** The bug L16: a start time of 0 taken for a run that never began. */
+function returnUnlessEntered({ asm }: Ctx): void {
+  const entered = asm.label('entered');
+  asm.test(rsi, rsi);
+  asm.jccShort('ne', entered);
+  asm.ret();
+  asm.bind(entered);
+}
 
 const trampEnter = func('__bpf_tramp_enter', (ctx) => {
   current(ctx);
   rcuReadLock(ctx);
-  percpuRefGet(ctx);
+  if (!ctx.bugs.has('ref-not-taken')) percpuRefGet(ctx);
   rcuReadUnlock(ctx);
   ctx.asm.ret();
 });
@@ -162,7 +177,8 @@ const trampEnter = func('__bpf_tramp_enter', (ctx) => {
 const trampExit = func('__bpf_tramp_exit', (ctx) => {
   current(ctx);
   rcuReadLock(ctx);
-  percpuRefPut(ctx);
+  if (!ctx.bugs.has('ref-not-put')) percpuRefPut(ctx);
+  if (ctx.bugs.has('ref-put-twice')) percpuRefPut(ctx);
   rcuReadUnlock(ctx);
   ctx.asm.ret();
 });
@@ -216,18 +232,20 @@ function countActiveOrMiss(ctx: Ctx): void {
   asm.movImm32(eax, 1);
   asm.xadd(gsPtr(rcx), eax, '++*this_cpu_ptr(prog->active)');
   asm.test(eax, eax);
-  if (ctx.options.recursionCounter !== false) asm.jccShort('ne', miss, 'it was running on this CPU already');
+  if (!ctx.bugs.has('L13')) asm.jccShort('ne', miss, 'it was running on this CPU already');
   startTime(ctx);
   asm.bind(miss);
   incMissesCounter(ctx);
 }
 
-function countInactive({ asm }: Ctx): void {
+function countInactive({ asm, bugs }: Ctx): void {
+  if (bugs.has('active-left-up')) return;
   asm.mov(rcx, ptr(rdi, BpfProg.active));
   asm.dec(dword(gsPtr(rcx)), '--*this_cpu_ptr(prog->active)');
+  if (bugs.has('active-down-twice')) asm.dec(dword(gsPtr(rcx)));
 }
 
-const startTime = piece('bpf_prog_start_time', ({ asm }: Ctx) => {
+const startTime = piece('bpf_prog_start_time', ({ asm, bugs }: Ctx) => {
   const timed = asm.label('stats_on');
   const done = asm.label('done');
   staticBranch(asm, timed);
@@ -237,30 +255,38 @@ const startTime = piece('bpf_prog_start_time', ({ asm }: Ctx) => {
   asm.callSym(new Sym('sched_clock'));
   asm.test(rax, rax);
   asm.jccShort('ne', done);
-  asm.movImm32(eax, NO_START_TIME, 'a time of 0 would mean: do not run');
+  if (!bugs.has('time-zero')) asm.movImm32(eax, NO_START_TIME, 'a time of 0 would mean: do not run');
   asm.bind(done);
   asm.ret();
 });
 
-const incMissesCounter = piece('inc_misses_counter', ({ asm }: Ctx) => {
+const incMissesCounter = piece('inc_misses_counter', (ctx: Ctx) => {
+  const { asm, bugs } = ctx;
+  const times = bugs.has('miss-uncounted') ? 0 : bugs.has('miss-counted-twice') ? 2 : 1;
   asm.mov(rcx, ptr(rdi, BpfProg.stats));
-  statsUpdate(asm, rcx, () => asm.inc(qword(gsPtr(rcx, BpfProgStats.misses))));
+  statsUpdate(ctx, rcx, () => {
+    for (let i = 0; i < times; i++) asm.inc(qword(gsPtr(rcx, BpfProgStats.misses)));
+  });
   asm.alu('xor', eax, eax, 'do not run');
   asm.ret();
 });
 
-const updateProgStats = piece('update_prog_stats', ({ asm }: Ctx) => {
+const updateProgStats = piece('update_prog_stats', (ctx: Ctx) => {
+  const { asm, bugs } = ctx;
   const count = asm.label('stats_on');
   const skip = asm.label('stats_off');
   staticBranch(asm, count);
   asm.jmpShort(skip);
   asm.bind(count);
-  asm.aluImm8('cmp', rsi, NO_START_TIME, 'statistics may have been switched since enter');
-  asm.jccShort('be', skip);
+  if (bugs.has('stats-lost')) asm.jmpShort(skip);
+  if (!bugs.has('stats-untimed')) {
+    asm.aluImm8('cmp', rsi, NO_START_TIME, 'statistics may have been switched since enter');
+    asm.jccShort('be', skip);
+  }
   asm.callSym(new Sym('sched_clock'));
   asm.alu('sub', rax, rsi);
   asm.mov(rcx, ptr(rdi, BpfProg.stats));
-  statsUpdate(asm, rcx, () => {
+  statsUpdate(ctx, rcx, () => {
     asm.inc(qword(gsPtr(rcx, BpfProgStats.cnt)));
     asm.alu('add', gsPtr(rcx, BpfProgStats.nsecs), rax);
   });
@@ -268,10 +294,10 @@ const updateProgStats = piece('update_prog_stats', ({ asm }: Ctx) => {
 });
 
 /** u64_stats_update_begin .. end around an update of the statistics whose per-CPU offset is in `stats`. */
-function statsUpdate(asm: Assembler, stats: Reg, update: () => void): void {
+function statsUpdate({ asm, bugs }: Ctx, stats: Reg, update: () => void): void {
   asm.inc(dword(gsPtr(stats, BpfProgStats.syncp)), 'odd: a reader tries again');
   update();
-  asm.inc(dword(gsPtr(stats, BpfProgStats.syncp)));
+  if (!bugs.has('stats-sequence-odd')) asm.inc(dword(gsPtr(stats, BpfProgStats.syncp)));
 }
 
 /** A place that falls through while statistics are off and jumps to `on` once it is patched. */
@@ -284,10 +310,10 @@ function staticBranch(asm: Assembler, on: Label): void {
 
 const pcref = (field: number): Mem => ptr(rdi, BpfTrampImage.pcref + field);
 
-const percpuRefGet = piece('percpu_ref_get', ({ asm }: Ctx) => {
+const percpuRefGet = piece('percpu_ref_get', ({ asm, bugs }: Ctx) => {
   const atomic = asm.label('atomic');
   const done = asm.label('got');
-  refMode(asm, atomic);
+  refMode(asm, atomic, bugs.has('ref-taken-percpu'));
   asm.inc(qword(gsPtr(rcx)));
   asm.jmpShort(done);
   asm.bind(atomic);
@@ -295,22 +321,30 @@ const percpuRefGet = piece('percpu_ref_get', ({ asm }: Ctx) => {
   asm.bind(done);
 });
 
-const percpuRefPut = piece('percpu_ref_put', ({ asm }: Ctx) => {
+const percpuRefPut = piece('percpu_ref_put', ({ asm, bugs }: Ctx) => {
   const atomic = asm.label('atomic');
   const done = asm.label('put');
-  refMode(asm, atomic);
+  refMode(asm, atomic, bugs.has('ref-put-percpu'));
   asm.dec(qword(gsPtr(rcx)));
   asm.jmpShort(done);
   asm.bind(atomic);
   asm.lockDec(qword(pcref(PercpuRef.count)));
   asm.jccShort('ne', done);
-  asm.movImm(qword(pcref(PercpuRef.released)), 1, 'last reference: release');
+  if (!bugs.has('ref-release-lost'))
+    asm.movImm(qword(pcref(PercpuRef.released)), 1, 'last reference: release');
   asm.bind(done);
 });
 
-/** rcx = per-CPU counter; branches away in atomic mode. */
-function refMode(asm: Assembler, atomic: Label): void {
+/**
+ * rcx = per-CPU counter; branches away in atomic mode.
+ * @param blind the bugs that go on per CPU: the flags are cleared from the offset and not looked at
+ */
+function refMode(asm: Assembler, atomic: Label, blind: boolean): void {
   asm.mov(rcx, pcref(PercpuRef.percpuCountPtr));
+  if (blind) {
+    asm.aluImm8('and', rcx, ~(PercpuRef.ATOMIC | PercpuRef.DEAD));
+    return;
+  }
   asm.testImm(ecx, PercpuRef.ATOMIC | PercpuRef.DEAD);
   asm.jccShort('ne', atomic);
 }

@@ -23,6 +23,8 @@ import {
   linkCode,
   patchBytes,
   REVISIONS,
+  RUNTIME_BUGS,
+  type RuntimeBug,
   RuntimeData,
   STATS_KEY,
 } from '../../jit/index.ts';
@@ -195,10 +197,14 @@ describe('parts left out', () => {
       return Object.keys(whole).filter((name) => whole[name] !== less[name]);
     };
     expect(changed({})).toEqual([]);
-    expect(changed({ migrateDisableSleepable: false })).toEqual([
+    expect(changed({ bugs: new Set(['L12']) })).toEqual([
       '__bpf_prog_enter_sleepable',
       '__bpf_prog_exit_sleepable',
     ]);
-    expect(changed({ recursionCounter: false })).toContain('__bpf_prog_enter');
+    for (const bug of Object.keys(RUNTIME_BUGS) as RuntimeBug[]) {
+      const functions = changed({ bugs: new Set([bug]) });
+      expect(functions.length, bug).toBeGreaterThan(0);
+      expect(functions.length, bug).toBeLessThanOrEqual(4);
+    }
   });
 });

@@ -94,7 +94,7 @@ function pokeUnder(
   };
   for (const { cpu } of running) cpu.begin(code, []);
   let phase = 0;
-  const poker = new TextPoker(machine, () => go(++phase), torn);
+  const poker = new TextPoker(machine, () => go(++phase), new Set(torn ? ['torn-write'] : []));
   go(0);
   poker.poke(site, bytesOf(to));
   go(Number.POSITIVE_INFINITY);
@@ -169,13 +169,13 @@ describe('an int3 that is not ours', () => {
     const faults: (string | undefined)[] = [];
     machine.patchText(targets.B, Uint8Array.of(0xcc));
     const sync = (): void => void faults.push(machine.cpus[0]?.call(targets.B).fault?.kind);
-    new TextPoker(machine, sync, false).poke(site, bytesOf('call A'));
+    new TextPoker(machine, sync).poke(site, bytesOf('call A'));
     machine.patchText(targets.B, Uint8Array.from(TARGET.B));
     expect(faults).toEqual(['int3', 'int3', 'int3']);
   });
 
   test('at a site whose poke is over', () => {
-    new TextPoker(machine, () => undefined, false).poke(site, bytesOf('call A'));
+    new TextPoker(machine, () => undefined).poke(site, bytesOf('call A'));
     expect(machine.cpus[0]?.call(code)).toMatchObject({ ret: 111n, fault: null });
     machine.patchText(site, Uint8Array.of(0xcc));
     expect(machine.cpus[0]?.call(code).fault).toMatchObject({ kind: 'int3', rip: site });

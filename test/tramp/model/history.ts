@@ -191,9 +191,9 @@ export class History {
 
   /** When taking the last call or jump away fails, the function goes on calling freed text: tested elsewhere. */
   #mayFail(fn: ModelFunction, prog: ModelProgram, inject: FailPoint | undefined): boolean {
-    if (inject !== 'poke' && inject !== 'unregister') return true;
-    const isLast = fn.attached.length === 1 || fn.listOf(prog) === 'replace';
-    return !isLast || (inject === 'poke' && !fn.isPlain && fn.listOf(prog) !== 'replace');
+    if (fn.listOf(prog) === 'replace') return inject !== 'poke';
+    if (fn.attached.length > 1) return true;
+    return inject !== 'unregister' && inject !== (fn.isPlain ? 'poke' : 'ftrace-hash');
   }
 
   switchStats(meanwhile: readonly Meanwhile[] = []): void {

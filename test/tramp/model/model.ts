@@ -365,7 +365,7 @@ export class Model {
   }
 
   #failure(fn: ModelFunction, inject: FailPoint | undefined, path: readonly FailPoint[]): Verdict {
-    const passed = fn.isPlain ? [...path, 'poke'] : path;
+    const passed: readonly FailPoint[] = [...path, fn.isPlain ? 'poke' : 'ftrace-hash'];
     return inject !== undefined && passed.includes(inject) ? FAIL_POINTS[inject] : undefined;
   }
 

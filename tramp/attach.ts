@@ -1,0 +1,39 @@
+/*
+ * What a link of a tracing program does with the table: it holds one reference to the trampoline for as
+ * long as its program is attached. Kernel: kernel/bpf/syscall.c
+ */
+
+import type { Kernel } from './kernel.ts';
+import type { BpfProg } from './prog.ts';
+import { type AttachTarget, linkProg, type Trampoline, unlinkProg } from './trampoline.ts';
+
+/**
+ * Attaches a program to the function of a key. On error everything is as before.
+ * @throws KernelError what `TrampolineTable.get` or `linkProg` met
+ *
+ * Kernel: bpf_tracing_prog_attach
+ */
+export function attachProg(kernel: Kernel, prog: BpfProg, key: bigint, target: AttachTarget): Trampoline {
+  const tr = kernel.trampolines.get(kernel, key, target);
+  try {
+    linkProg(kernel, prog, tr);
+  } catch (error) {
+    if (!kernel.bugs.has('reference-kept')) kernel.trampolines.put(kernel, tr);
+    throw error;
+  }
+  return tr;
+}
+
+/**
+ * Detaches it and lets go of the trampoline, be the detaching a success or not.
+ * @throws KernelError what `unlinkProg` met
+ *
+ * Kernel: bpf_tracing_link_release
+ */
+export function detachProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+  try {
+    unlinkProg(kernel, prog, tr);
+  } finally {
+    if (!kernel.bugs.has('reference-kept-detach')) kernel.trampolines.put(kernel, tr);
+  }
+}
