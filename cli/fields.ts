@@ -37,11 +37,7 @@ export class Fields {
   /** A 64-bit address as a hex string. @param otherwise what a missing field means; none makes it an error */
   address(field: string, otherwise?: Kaddr): Kaddr {
     const value = this.raw(field);
-    if (value === undefined && otherwise !== undefined) return otherwise;
-    if (typeof value !== 'string' || !/^0x[0-9a-fA-F]{1,16}$/.test(value)) {
-      throw this.#bad(field, value, 'an address such as "0xffffffff81000000"');
-    }
-    return kaddr(BigInt(value));
+    return value === undefined && otherwise !== undefined ? otherwise : this.#address(field, value);
   }
 
   /** As `address`; null and a missing field mean none. */
@@ -56,6 +52,26 @@ export class Fields {
       throw this.#bad(field, value, 'an integer from 0 to 2147483647');
     }
     return value;
+  }
+
+  /** A 32-bit number as a hex string. */
+  word32(field: string): number {
+    const value = this.address(field);
+    if (value > 0xffff_ffffn) throw this.#bad(field, hex64(value), 'a number of 32 bits');
+    return Number(value);
+  }
+
+  /** One of a few integers. */
+  integerOf<T extends number>(field: string, choices: readonly T[], otherwise: T): T {
+    const value = this.raw(field) ?? otherwise;
+    const found = choices.find((choice) => choice === value);
+    if (found === undefined) throw this.#bad(field, value, choices.join(' or '));
+    return found;
+  }
+
+  /** A list of addresses; a missing one is empty. */
+  addresses(field: string): Kaddr[] {
+    return this.#list(field).map((value, i) => this.#address(`${field}[${i}]`, value));
   }
 
   /** A list of integers; a missing one is empty. */
@@ -99,6 +115,13 @@ export class Fields {
       if (!isObject(value)) throw this.#bad(`${field}[${i}]`, value, 'an object');
       return new Fields(value, `${this.#prefix}${field}[${i}].`);
     });
+  }
+
+  #address(field: string, value: unknown): Kaddr {
+    if (typeof value !== 'string' || !/^0x[0-9a-fA-F]{1,16}$/.test(value)) {
+      throw this.#bad(field, value, 'an address such as "0xffffffff81000000"');
+    }
+    return kaddr(BigInt(value));
   }
 
   #list(field: string): readonly unknown[] {

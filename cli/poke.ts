@@ -28,21 +28,27 @@ Example:
 }
 
 function answer(fields: Fields, id: unknown): string {
-  fields.oneOf('revision', REVISIONS);
+  const revision = fields.oneOf('revision', REVISIONS);
   const bytes = fromHex(fields.text('prior'));
   if (bytes === undefined || bytes.length < POKE_BYTES) {
     throw new InputError('prior', undefined, `wanted the ${POKE_BYTES} or more bytes at ip, as hex`);
   }
-  const { ret, write } = decidePoke(
+  const { ret, write, offset } = decidePoke(
+    revision,
     {
       ip: fields.address('ip'),
       type: fields.oneOf('type', ['CALL', 'JUMP']),
       oldAddr: fields.addressOrNull('oldAddr'),
       newAddr: fields.addressOrNull('newAddr'),
       isText: fields.boolean('isText', true),
+      ibt: fields.boolean('ibt', false),
     },
     bytes,
   );
-  if (write !== undefined) bytes.set(write);
+  if (bytes.length < offset + POKE_BYTES) {
+    const wanted = `wanted the ${offset + POKE_BYTES} or more bytes at ip`;
+    throw new InputError('prior', undefined, `an ENDBR and too little behind it; ${wanted}`);
+  }
+  if (write !== undefined) bytes.set(write, offset);
   return JSON.stringify({ id, ret, after: toHex(bytes) });
 }

@@ -1,4 +1,13 @@
-import { type ProgRef, REVISIONS, type RevisionName, type TrampolineRequest } from '../jit/index.ts';
+import {
+  type CallDepthConfig,
+  type CfiConfig,
+  HelperPair,
+  type ProgRef,
+  REVISIONS,
+  type RevisionName,
+  type TrampolineConfig,
+  type TrampolineRequest,
+} from '../jit/index.ts';
 import { type Kaddr, kaddr } from '../lib/index.ts';
 import type { Fields } from './fields.ts';
 
@@ -26,6 +35,7 @@ export function readEmitRequest(fields: Fields): EmitRequest {
       fmodRet: progs(fields, 'fmodRet'),
       fexit: progs(fields, 'fexit'),
       helpers: helpers(fields.object('helpers')),
+      config: config(fields.object('config')),
     },
   };
 }
@@ -40,6 +50,8 @@ function progs(fields: Fields, kind: string): ProgRef[] {
       insnsi: jited ? prog.address('insnsi', NONE) : prog.address('insnsi'),
       sleepable: prog.boolean('sleepable', false),
       jited,
+      kind: prog.integerOf('kind', Object.values(HelperPair), HelperPair.RECUR),
+      cookie: prog.address('cookie', NONE),
       name: `${kind}[${i}]`,
     };
   });
@@ -47,4 +59,30 @@ function progs(fields: Fields, kind: string): ProgRef[] {
 
 function helpers(fields: Fields): Record<string, Kaddr> {
   return Object.fromEntries(fields.names().map((name) => [name, fields.address(name)]));
+}
+
+function config(fields: Fields): TrampolineConfig {
+  const cfi = fields.raw('cfi') === undefined ? {} : { cfi: cfiConfig(fields.object('cfi')) };
+  const callDepth =
+    fields.raw('callDepth') === undefined ? {} : { callDepth: callDepthConfig(fields.object('callDepth')) };
+  return {
+    ibt: fields.boolean('ibt', false),
+    rethunk: fields.boolean('rethunk', false),
+    sls: fields.boolean('sls', false),
+    origCallStartsWithEndbr: fields.boolean('origCallStartsWithEndbr', false),
+    ...cfi,
+    ...callDepth,
+  };
+}
+
+function cfiConfig(fields: Fields): CfiConfig {
+  return {
+    scheme: fields.oneOf('scheme', ['fineibt', 'kcfi']),
+    hash: fields.word32('hash'),
+    callPadding: fields.boolean('callPadding', false),
+  };
+}
+
+function callDepthConfig(fields: Fields): CallDepthConfig {
+  return { counter: fields.address('counter'), thunks: fields.addresses('thunks') };
 }

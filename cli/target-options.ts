@@ -1,17 +1,16 @@
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { EngineName } from '../emu/index.ts';
-import { REVISIONS, type RevisionName } from '../jit/index.ts';
 import { createLab, type Lab, type ProgramCode, type ProgramObject, readText } from '../lab/index.ts';
 import { InputError } from '../lib/index.ts';
-import { ATTACH_KINDS, type AttachKind } from '../tramp/index.ts';
+import { ATTACH_KINDS, type AttachKind, MANAGED_REVISIONS, type ManagedRevision } from '../tramp/index.ts';
 
 /** What `run` and `listing` have in common: a target, and what is attached to it. */
 export interface TargetOptions {
   readonly asm?: string;
   readonly attach?: readonly string[];
   readonly model?: readonly string[];
-  readonly revision: RevisionName;
+  readonly revision: ManagedRevision;
   readonly engine: EngineName;
   readonly cpus: string;
 }
@@ -38,7 +37,7 @@ export function addTargetOptions(command: Command): Command {
       "C prototype of a function without BTF, 'int f(int a, u64 b)' (repeatable)",
       gather,
     )
-    .addOption(new Option('--revision <name>', 'kernel revision').choices(REVISIONS).default('v5.15'))
+    .addOption(new Option('--revision <name>', 'kernel revision').choices(MANAGED_REVISIONS).default('v5.15'))
     .addOption(
       new Option('--engine <name>', 'CPU emulator').choices(['unicorn', 'unicorn.js']).default('unicorn'),
     )

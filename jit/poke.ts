@@ -1,5 +1,8 @@
-import { Errno, type Kaddr } from '../lib/index.ts';
+import { addrAdd, Errno, type Kaddr } from '../lib/index.ts';
+import { ENDBR_BYTES, isEndbr } from './endbr.ts';
 import { NOP5 } from './kernel-encoding.ts';
+import type { Revision, RevisionName } from './rev/revision.ts';
+import { revisions } from './rev/revisions.ts';
 
 /** What stands or shall stand at a patched place. Kernel: enum bpf_text_poke_type. */
 export type PokeType = 'CALL' | 'JUMP';
@@ -14,6 +17,8 @@ export interface PokeRequest {
   readonly newAddr: Kaddr | null;
   /** Whether `ip` lies in kernel or BPF text. */
   readonly isText: boolean;
+  /** CONFIG_X86_KERNEL_IBT; nothing before v6.1. Default no. */
+  readonly ibt?: boolean;
 }
 
 /** What a poke comes to: `write` is undefined when no byte changes. */
@@ -21,6 +26,8 @@ export interface PokeResult {
   /** 0 written, 1 nothing to do, or a negative errno. */
   readonly ret: number;
   readonly write: Uint8Array | undefined;
+  /** Where the instruction stands, bytes from `ip` on: behind an ENDBR. */
+  readonly offset: number;
 }
 
 /** Length of every patched instruction, bytes. */
@@ -28,25 +35,37 @@ export const POKE_BYTES = 5;
 
 const OPCODE: Readonly<Record<PokeType, number>> = { CALL: 0xe8, JUMP: 0xe9 };
 
-const refused = (code: keyof typeof Errno): PokeResult => ({ ret: -Errno[code], write: undefined });
+const refused = (code: keyof typeof Errno, offset = 0): PokeResult => ({
+  ret: -Errno[code],
+  write: undefined,
+  offset,
+});
 
 /**
  * Decides a text poke: what is checked, in which order, and which five bytes come out. Pure; the
  * caller writes them.
  *
- * @param prior the bytes at `ip` now, at least 5.
+ * @param prior the bytes at `ip` now, at least 5; with `ibt` at least 9: an ENDBR may come first.
  *
- * Kernel: __bpf_arch_text_poke, arch/x86/net/bpf_jit_comp.c (v5.13 and v5.15 are the same)
+ * Kernel: __bpf_arch_text_poke, arch/x86/net/bpf_jit_comp.c; from v6.1 on the step over ENDBR in bpf_arch_text_poke
  */
-export function decidePoke(request: PokeRequest, prior: Uint8Array): PokeResult {
+export function decidePoke(
+  revision: RevisionName | Revision,
+  request: PokeRequest,
+  prior: Uint8Array,
+): PokeResult {
+  const { pokeSkipsEndbr } = typeof revision === 'string' ? revisions[revision] : revision;
   if (!request.isText) return refused('EINVAL');
-  const expected = patchBytes(request.type, request.ip, request.oldAddr);
-  if (expected === undefined) return refused('ERANGE');
-  const wanted = patchBytes(request.type, request.ip, request.newAddr);
-  if (wanted === undefined) return refused('ERANGE');
-  if (expected.some((byte, i) => prior[i] !== byte)) return refused('EBUSY');
-  if (expected.every((byte, i) => wanted[i] === byte)) return { ret: 1, write: undefined };
-  return { ret: 0, write: wanted };
+  // memory is looked at here already, before any distance is
+  const offset = pokeSkipsEndbr && request.ibt === true && isEndbr(prior) ? ENDBR_BYTES : 0;
+  const ip = addrAdd(request.ip, offset);
+  const expected = patchBytes(request.type, ip, request.oldAddr);
+  if (expected === undefined) return refused('ERANGE', offset);
+  const wanted = patchBytes(request.type, ip, request.newAddr);
+  if (wanted === undefined) return refused('ERANGE', offset);
+  if (expected.some((byte, i) => prior[offset + i] !== byte)) return refused('EBUSY', offset);
+  if (expected.every((byte, i) => wanted[i] === byte)) return { ret: 1, write: undefined, offset };
+  return { ret: 0, write: wanted, offset };
 }
 
 /** The five bytes of a call or jump from `ip` to `target`, or of the nop when there is no target; undefined out of range. */

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { createMachine, type EngineName, type Fault, type Machine } from '../emu/index.ts';
-import { type ListingRow, listCode, REVISIONS, type RevisionName } from '../jit/index.ts';
+import { type ListingRow, listCode } from '../jit/index.ts';
 import { InputError, type Kaddr } from '../lib/index.ts';
 import { type FuncModel, parsePrototype } from '../obj/index.ts';
 import {
@@ -11,6 +11,8 @@ import {
   Kernel,
   type KernelReport,
   linkProg,
+  type ManagedRevision,
+  managedRevision,
   type Placement,
   type Trampoline,
   unlinkProg,
@@ -32,7 +34,7 @@ import { type Seen, type TraceEvent, type WatchedProg, Watcher } from './watch.t
 
 export interface LabOptions {
   /** Kernel revision to be; default `v5.15`. */
-  readonly revision?: RevisionName;
+  readonly revision?: ManagedRevision;
   /** vCPUs, 1 to 64; default 1. */
   readonly cpus?: number;
   /** Default `unicorn`. */
@@ -95,14 +97,8 @@ export interface TrampolineInfo {
 
 /** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
-  const { revision = 'v5.15', cpus, engine, stepLimit, preemption, programLifetime } = options;
-  if (!REVISIONS.includes(revision)) {
-    throw new InputError(
-      'revision',
-      undefined,
-      `no revision ${String(revision)}; there are ${REVISIONS.join(', ')}`,
-    );
-  }
+  const { cpus, engine, stepLimit, preemption, programLifetime } = options;
+  const revision = managedRevision(String(options.revision ?? 'v5.15'));
   const machine = await createMachine({
     ...(cpus === undefined ? {} : { cpus }),
     ...(engine === undefined ? {} : { engine }),

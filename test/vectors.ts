@@ -6,7 +6,15 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { PokeRequest, PokeType, ProgRef, RevisionName, TrampolineRequest } from '../jit/index.ts';
+import type {
+  HelperPair,
+  PokeRequest,
+  PokeType,
+  ProgRef,
+  RevisionName,
+  TrampolineConfig,
+  TrampolineRequest,
+} from '../jit/index.ts';
 import { Bug, fromHex, type Kaddr, kaddr } from '../lib/index.ts';
 
 /** One call of arch_prepare_bpf_trampoline. */
@@ -15,7 +23,7 @@ export interface TrampolineVector {
   /** What the vector is about: `args`, `progs`, `far`, ... */
   readonly group: string;
   readonly request: TrampolineRequest;
-  /** Length, or a negative errno. */
+  /** Length (v6.12: and 64 more), or a negative errno. */
   readonly ret: number;
   /** The image; undefined when refused. */
   readonly bytes: Uint8Array | undefined;
@@ -37,12 +45,15 @@ export interface PokeVector {
 
 /** The files' form: addresses as hex text. */
 interface TrampolineFile {
-  readonly defaults: { readonly image_size: number };
+  readonly defaults: { readonly image_size: number; readonly config?: ConfigEntry };
   readonly address_sets: Readonly<Record<string, AddressSet>>;
   readonly helper_index: readonly string[];
   readonly progs: Readonly<Record<string, ProgEntry>>;
   readonly vectors: readonly TrampolineEntry[];
 }
+
+/** ibt, rethunk, sls, orig_call starts with ENDBR. */
+type ConfigEntry = readonly [0 | 1, 0 | 1, 0 | 1, 0 | 1];
 
 interface AddressSet {
   readonly image: string;
@@ -57,6 +68,8 @@ interface ProgEntry {
   readonly insnsi: string;
   readonly sleepable: boolean;
   readonly jited: boolean;
+  readonly kind?: HelperPair;
+  readonly cookie?: string;
 }
 
 interface TrampolineEntry {
@@ -74,6 +87,7 @@ interface TrampolineEntry {
   readonly orig_call?: string;
   readonly image_size?: number;
   readonly helper_far?: readonly [index: number, address: string];
+  readonly config?: ConfigEntry;
   readonly ret: number;
   readonly ip_after_call?: number | null;
   readonly ip_epilogue?: number | null;
@@ -91,6 +105,7 @@ interface PokeEntry {
   readonly old_addr: string | null;
   readonly new_addr: string | null;
   readonly is_text: boolean;
+  readonly ibt?: boolean;
   readonly prior: string;
   readonly ret: number;
   readonly after: string;
@@ -123,6 +138,7 @@ export function pokeVectors(revision: RevisionName): readonly PokeVector[] {
       oldAddr: entry.old_addr === null ? null : address(entry.old_addr),
       newAddr: entry.new_addr === null ? null : address(entry.new_addr),
       isText: entry.is_text,
+      ...(entry.ibt === undefined ? {} : { ibt: entry.ibt }),
     },
     prior: hexBytes(entry.prior),
     ret: entry.ret,
@@ -140,9 +156,13 @@ function trampolineRequest(
   if (entry.helper_far !== undefined) {
     const [index, far] = entry.helper_far;
     helpers[defined(file.helper_index[index], `helper ${index}`)] = address(far);
+    // from v6.1 on, the _recur function of the first four moves along
+    const recur = index < 4 ? file.helper_index[index + 6] : undefined;
+    if (recur !== undefined) helpers[recur] = address(far);
   }
   const refs = (keys: readonly string[]): ProgRef[] =>
     keys.map((key) => defined(progs.get(key), `program ${key}`));
+  const config = entry.config ?? file.defaults.config;
   return {
     image: address(entry.image ?? set.image),
     imageSize: entry.image_size ?? file.defaults.image_size,
@@ -155,7 +175,12 @@ function trampolineRequest(
     fmodRet: refs(entry.fmod_ret),
     fexit: refs(entry.fexit),
     helpers,
+    ...(config === undefined ? {} : { config: configOf(config) }),
   };
+}
+
+function configOf([ibt, rethunk, sls, endbr]: ConfigEntry): TrampolineConfig {
+  return { ibt: ibt === 1, rethunk: rethunk === 1, sls: sls === 1, origCallStartsWithEndbr: endbr === 1 };
 }
 
 function progRef(name: string, entry: ProgEntry): ProgRef {
@@ -165,6 +190,8 @@ function progRef(name: string, entry: ProgEntry): ProgRef {
     insnsi: address(entry.insnsi),
     sleepable: entry.sleepable,
     jited: entry.jited,
+    ...(entry.kind === undefined ? {} : { kind: entry.kind }),
+    ...(entry.cookie === undefined ? {} : { cookie: BigInt(entry.cookie) }),
     name,
   };
 }

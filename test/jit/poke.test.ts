@@ -9,21 +9,21 @@ import {
   patchBytes,
   REVISIONS,
 } from '../../jit/index.ts';
-import { addrAdd, kaddr, toHex } from '../../lib/index.ts';
+import { addrAdd, type Kaddr, kaddr, toHex } from '../../lib/index.ts';
 import { type PokeVector, pokeVectors } from '../vectors.ts';
 
 describe.each(REVISIONS)('kernel vectors of %s', (revision) => {
   const vectors = pokeVectors(revision);
 
   test('the file is whole', () => {
-    expect(vectors.length).toBe({ 'v5.13': 245, 'v5.15': 280 }[revision]);
+    expect(vectors.length).toBe({ 'v5.13': 245, 'v5.15': 280, 'v6.1': 243, 'v6.12': 253 }[revision]);
   });
 
   test('return value and bytes afterwards', () => {
     const failing = vectors.filter(({ request, prior, ret, after }: PokeVector) => {
-      const decided = decidePoke(request, prior);
+      const decided = decidePoke(revision, request, prior);
       const bytes = prior.slice();
-      if (decided.write !== undefined) bytes.set(decided.write);
+      if (decided.write !== undefined) bytes.set(decided.write, decided.offset);
       return decided.ret !== ret || toHex(bytes) !== toHex(after);
     });
     expect(failing.map(({ group, id }) => `${group}: ${id}`)).toEqual([]);
@@ -46,7 +46,7 @@ const request = (change: Partial<PokeRequest>): PokeRequest => ({
   ...change,
 });
 const ret = (change: Partial<PokeRequest>, prior: Uint8Array): number =>
-  decidePoke(request(change), prior).ret;
+  decidePoke('v5.15', request(change), prior).ret;
 
 describe('the order of checks', () => {
   test('text before distance before bytes before nothing-to-do', () => {
@@ -110,7 +110,7 @@ describe('what is written', () => {
         const two = addrAdd(IP, second);
         const text = NOP.slice();
         const poke = (oldAddr: typeof one | null, newAddr: typeof one | null): number => {
-          const decided = decidePoke({ ip: IP, type: kind, oldAddr, newAddr, isText: true }, text);
+          const decided = decidePoke('v5.15', { ip: IP, type: kind, oldAddr, newAddr, isText: true }, text);
           if (decided.write !== undefined) text.set(decided.write);
           return decided.ret;
         };
@@ -128,9 +128,67 @@ describe('what is written', () => {
 
   test('nothing is written when refused, and the bytes given are not touched', () => {
     const prior = INT3S.slice();
-    expect(decidePoke(request({}), prior)).toEqual({ ret: -16, write: undefined });
+    expect(decidePoke('v5.15', request({}), prior)).toEqual({ ret: -16, write: undefined, offset: 0 });
     const nop = NOP.slice();
-    expect(decidePoke(request({}), nop).write).toHaveLength(5);
+    expect(decidePoke('v5.15', request({}), nop).write).toHaveLength(5);
     expect([prior, nop]).toEqual([INT3S, NOP]);
+  });
+});
+
+describe('behind an ENDBR', () => {
+  const FORMS = { endbr64: 'f30f1efa', endbr32: 'f30f1efb', 'sealed endbr': '660f1f00' };
+  const BEHIND = addrAdd(IP, 4);
+  const bytes = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, 'hex'));
+  const call = (from: Kaddr, to: Kaddr): string => toHex(patchBytes('CALL', from, to) ?? NOP);
+  const V6 = ['v6.1', 'v6.12'] as const;
+
+  describe.each(V6)('%s', (revision) => {
+    test.each(Object.entries(FORMS))('%s is stepped over when built for IBT: nop, call, nop', (_, endbr) => {
+      const install = request({ ibt: true });
+      const done = decidePoke(revision, install, bytes(`${endbr}0f1f440000`));
+      expect([done.ret, done.offset, toHex(done.write ?? NOP)]).toEqual([0, 4, call(BEHIND, NEAR)]);
+      const remove = request({ ibt: true, oldAddr: NEAR, newAddr: null });
+      const undone = decidePoke(revision, remove, bytes(endbr + call(BEHIND, NEAR)));
+      expect([undone.ret, undone.offset, undone.write]).toEqual([0, 4, NOP]);
+      // a distance counted from ip itself is another instruction
+      expect(decidePoke(revision, remove, bytes(endbr + call(IP, NEAR))).ret).toBe(-16);
+    });
+
+    test('not stepped over: built without IBT, or another 4 bytes, or an ENDBR further on', () => {
+      for (const endbr of Object.values(FORMS)) {
+        expect(decidePoke(revision, request({}), bytes(`${endbr}0f1f440000`))).toMatchObject({
+          ret: -16,
+          offset: 0,
+        });
+      }
+      for (const other of ['f30f1ef9', 'f20f1efa', '660f1f01', '670f1f00', '0f1f4000', '90909090']) {
+        expect(decidePoke(revision, request({ ibt: true }), bytes(`${other}0f1f440000`)).ret).toBe(-16);
+      }
+      const late = bytes('0f1f440000f30f1efa');
+      expect(decidePoke(revision, request({ ibt: true }), late)).toMatchObject({ ret: 0, offset: 0 });
+    });
+
+    test('memory is read before the distance is checked: from behind the ENDBR a call may just reach', () => {
+      const edge = addrAdd(IP, 4 + 5 + 0x7fff_ffff);
+      const withEndbr = bytes(`${FORMS.endbr64}0f1f440000`);
+      expect(decidePoke(revision, request({ ibt: true, newAddr: edge }), withEndbr).ret).toBe(0);
+      expect(decidePoke(revision, request({ ibt: true, newAddr: edge }), NOP).ret).toBe(-34);
+      expect(decidePoke(revision, request({ ibt: true, newAddr: FAR }), withEndbr)).toMatchObject({
+        ret: -34,
+        offset: 4,
+      });
+      // but what is no text is not read at all
+      expect(decidePoke(revision, request({ ibt: true, isText: false }), withEndbr)).toMatchObject({
+        ret: -22,
+        offset: 0,
+      });
+    });
+  });
+
+  test('v5 kernels know of no ENDBR, whatever is said of IBT', () => {
+    for (const revision of ['v5.13', 'v5.15'] as const) {
+      const prior = bytes(`${FORMS.endbr64}0f1f440000`);
+      expect(decidePoke(revision, request({ ibt: true }), prior)).toMatchObject({ ret: -16, offset: 0 });
+    }
   });
 });

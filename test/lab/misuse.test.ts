@@ -9,6 +9,8 @@ describe('arguments of the library', () => {
   test('a revision, a kind, an argument that there is not', async () => {
     const unknown = createLab({ revision: 'v9' as 'v5.15' });
     await expect(unknown).rejects.toThrow('no revision v9; there are v5.13, v5.15');
+    const emitted = createLab({ revision: 'v6.12' as 'v5.15' });
+    await expect(emitted).rejects.toThrow('v6.12 can be emitted but not run; to run, there are v5.13, v5.15');
     const { lab, probes } = await labWith('demo.o');
     const code = probes.program('coffee_entry');
     expect(() => lab.attach('bogus' as AttachKind, 'shave_yak', code)).toThrow(

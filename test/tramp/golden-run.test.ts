@@ -5,8 +5,9 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { REVISIONS, type RevisionName, TrampFlag } from '../../jit/index.ts';
+import { TrampFlag } from '../../jit/index.ts';
 import { Bug, fromHex, toHex } from '../../lib/index.ts';
+import { MANAGED_REVISIONS, type ManagedRevision } from '../../tramp/index.ts';
 import { trampolineVectors } from '../vectors.ts';
 import { differences } from './golden-run/compare.ts';
 import { simulate } from './golden-run/simulate.ts';
@@ -23,14 +24,14 @@ interface Outcome extends Case {
   readonly faults: boolean;
 }
 
-function imagesOf(revision: RevisionName): readonly GoldenImage[] {
+function imagesOf(revision: ManagedRevision): readonly GoldenImage[] {
   return trampolineVectors(revision).flatMap((vector) =>
     vector.bytes === undefined ? [] : [{ ...vector, bytes: vector.bytes }],
   );
 }
 
 /** Runs all cases of an image, or of a forged one in its place. */
-function runCases(world: GoldenWorld, revision: RevisionName, image: GoldenImage): Outcome[] {
+function runCases(world: GoldenWorld, revision: ManagedRevision, image: GoldenImage): Outcome[] {
   return cases(image, CLOCK_TICK).map((one) => {
     const { situation } = one;
     const place = world.place();
@@ -46,32 +47,33 @@ function runCases(world: GoldenWorld, revision: RevisionName, image: GoldenImage
   });
 }
 
-const COUNTS: Readonly<Record<RevisionName, { images: number; runs: Readonly<Record<Variant, number>> }>> = {
-  'v5.13': {
-    images: 364,
-    runs: {
-      plain: 364,
-      'fmod_ret speaks': 792,
-      'one program recurs': 348,
-      'all programs recur': 348,
-      statistics: 1449,
-      retired: 285,
+const COUNTS: Readonly<Record<ManagedRevision, { images: number; runs: Readonly<Record<Variant, number>> }>> =
+  {
+    'v5.13': {
+      images: 364,
+      runs: {
+        plain: 364,
+        'fmod_ret speaks': 792,
+        'one program recurs': 348,
+        'all programs recur': 348,
+        statistics: 1449,
+        retired: 285,
+      },
     },
-  },
-  'v5.15': {
-    images: 491,
-    runs: {
-      plain: 491,
-      'fmod_ret speaks': 1206,
-      'one program recurs': 455,
-      'all programs recur': 455,
-      statistics: 2079,
-      retired: 378,
+    'v5.15': {
+      images: 491,
+      runs: {
+        plain: 491,
+        'fmod_ret speaks': 1206,
+        'one program recurs': 455,
+        'all programs recur': 455,
+        statistics: 2079,
+        retired: 378,
+      },
     },
-  },
-};
+  };
 
-describe.each(REVISIONS)('images of %s', (revision) => {
+describe.each(MANAGED_REVISIONS)('images of %s', (revision) => {
   const images = imagesOf(revision);
   let outcomes: Outcome[] = [];
 

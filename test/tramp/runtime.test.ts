@@ -8,13 +8,12 @@ import {
   GET_FUNC_IP,
   NOP5,
   BpfProg as ProgField,
-  REVISIONS,
   PercpuRef as RefField,
   SCHEDULE,
   TaskStruct,
 } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr, kaddr } from '../../lib/index.ts';
-import { BpfProg, Kernel, PercpuRef } from '../../tramp/index.ts';
+import { BpfProg, Kernel, MANAGED_REVISIONS, PercpuRef } from '../../tramp/index.ts';
 
 const CPUS = 3;
 /** The kernel's clock at boot, and what each reading adds. */
@@ -36,7 +35,7 @@ const DEPTHS = {
   migration: TaskStruct.migrationDisabled,
 } as const;
 
-describe.each(REVISIONS)('%s', (revision) => {
+describe.each(MANAGED_REVISIONS)('%s', (revision) => {
   let machine: Machine;
   let kernel: Kernel;
   let prog: BpfProg;

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { NOP5, patchBytes, type RevisionName } from '../../jit/index.ts';
+import { NOP5, patchBytes } from '../../jit/index.ts';
 import { type Kaddr, toHex } from '../../lib/index.ts';
 import {
   type AttachKind,
   type BpfProg,
   linkProg,
+  type ManagedRevision,
   type TrampImage,
   type Trampoline,
   unlinkProg,
@@ -161,7 +162,7 @@ describe('what an image is made with', () => {
 
 describe("the traced function's address", () => {
   // One word more in the frame, and the instructions that fill it.
-  const lengthWith = async (revision: RevisionName, kind: AttachKind, asks: boolean): Promise<number> => {
+  const lengthWith = async (revision: ManagedRevision, kind: AttachKind, asks: boolean): Promise<number> => {
     guest.close();
     await setUp({ revision });
     const tr = get(f);

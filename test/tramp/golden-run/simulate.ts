@@ -9,10 +9,10 @@ import {
   BpfTrampImage,
   PercpuRef,
   type ProgRef,
-  type RevisionName,
   type TrampolineRequest,
 } from '../../../jit/index.ts';
 import { addrAdd, type Kaddr } from '../../../lib/index.ts';
+import type { ManagedRevision } from '../../../tramp/index.ts';
 import { ARGS, type CalleeSaved, CTX_FROM, CTX_WORDS, type EventWord } from './layout.ts';
 
 /** The flags in numbers, as the rules give them. */
@@ -90,7 +90,7 @@ export interface ExpectedCall {
 const CALLEE_WORDS = 3;
 
 export function simulate(
-  revision: RevisionName,
+  revision: ManagedRevision,
   request: TrampolineRequest,
   situation: Situation,
   place: Place,
@@ -114,7 +114,7 @@ class TracedCall {
   #clock: bigint;
   #faultAt: Kaddr | undefined;
 
-  constructor(revision: RevisionName, request: TrampolineRequest, situation: Situation, place: Place) {
+  constructor(revision: ManagedRevision, request: TrampolineRequest, situation: Situation, place: Place) {
     this.#request = request;
     this.#situation = situation;
     this.#place = place;

@@ -6,12 +6,11 @@ import {
   BpfProgStats,
   BpfTrampImage,
   type ProgRef,
-  type RevisionName,
   TaskStruct,
   TrampFlag,
 } from '../../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr, kaddr } from '../../../lib/index.ts';
-import { Kernel, PercpuRef } from '../../../tramp/index.ts';
+import { Kernel, type ManagedRevision, PercpuRef } from '../../../tramp/index.ts';
 import type { TrampolineVector } from '../../vectors.ts';
 import { type Guest, guestCode, originalStub, stub } from './guest.ts';
 import {
@@ -94,7 +93,7 @@ export class GoldenWorld {
     for (const { request } of images) for (const prog of progsOf(request)) this.#addProg(prog);
   }
 
-  static async create(revision: RevisionName, images: readonly GoldenImage[]): Promise<GoldenWorld> {
+  static async create(revision: ManagedRevision, images: readonly GoldenImage[]): Promise<GoldenWorld> {
     const machine = await createMachine();
     return new GoldenWorld(machine, new Kernel(machine, { revision }), images);
   }

@@ -1,8 +1,7 @@
 /* Many histories on many kinds of machine. Machines are used again and again: creating one takes longer than a history. */
 
 import fc from 'fast-check';
-import { REVISIONS } from '../../../jit/index.ts';
-import type { KernelBug } from '../../../tramp/index.ts';
+import { type KernelBug, MANAGED_REVISIONS } from '../../../tramp/index.ts';
 import { histories } from './commands.ts';
 import { History } from './history.ts';
 import { World, type WorldOptions } from './world.ts';
@@ -34,7 +33,7 @@ export async function campaign(options: CampaignOptions): Promise<CampaignResult
   let done = 0;
   const world: fc.Arbitrary<WorldOptions> = fc.record({
     cpus: fc.integer({ min: 1, max: 4 }),
-    revision: fc.constantFrom(...REVISIONS),
+    revision: fc.constantFrom(...MANAGED_REVISIONS),
     preemption: fc.boolean(),
     programLifetime: fc.constantFrom('kernel', 'held'),
     bugs: fc.constant(options.bugs ?? []),

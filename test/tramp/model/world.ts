@@ -3,9 +3,9 @@
  * history after the other. Between two histories everything is taken away again and checked to be gone.
  */
 
-import { patchBytes, type RevisionName } from '../../../jit/index.ts';
+import { patchBytes } from '../../../jit/index.ts';
 import { type Kaddr, toHex } from '../../../lib/index.ts';
-import type { AttachKind, KernelBug, Task, Trampoline } from '../../../tramp/index.ts';
+import type { AttachKind, KernelBug, ManagedRevision, Task, Trampoline } from '../../../tramp/index.ts';
 import { type RunOutcome, Scheduler } from '../../../tramp/index.ts';
 import {
   createGuest,
@@ -17,7 +17,7 @@ import {
 
 export interface WorldOptions {
   readonly cpus: number;
-  readonly revision: RevisionName;
+  readonly revision: ManagedRevision;
   readonly preemption: boolean;
   readonly programLifetime: 'kernel' | 'held';
   readonly bugs: readonly KernelBug[];
