@@ -113,16 +113,31 @@ export class Btf {
   /** By type id; `[0]` is void. */
   readonly types: readonly BtfType[];
   readonly #functions: Map<string, number> = new Map<string, number>();
+  readonly #strings: Uint8Array;
 
-  constructor(file: string, types: readonly BtfType[]) {
+  constructor(file: string, types: readonly BtfType[], strings: Uint8Array = new Uint8Array()) {
     this.file = file;
     this.types = types;
+    this.#strings = strings;
     types.forEach((type, id) => {
       // gcc 12 writes nameless functions for some indirect calls.
       if (type.kind === 'func' && type.name !== '' && !this.#functions.has(type.name)) {
         this.#functions.set(type.name, id);
       }
     });
+  }
+
+  /**
+   * Text of the string section, which `.BTF.ext` refers to as well: file names and source lines.
+   * Undefined when the offset lies outside; longer text is cut.
+   *
+   * @param maxBytes how much to take at most
+   */
+  text(offset: number, maxBytes: number): string | undefined {
+    if (offset >= this.#strings.length) return undefined;
+    const limit = this.#strings.subarray(offset, offset + maxBytes);
+    const end = limit.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? limit : limit.subarray(0, end));
   }
 
   /** The functions that have a type, in file order. */
@@ -228,6 +243,9 @@ export function objectBtf(object: ElfObject): Btf | undefined {
 export function parseBtf(bytes: Uint8Array, file: string): Btf {
   const reader = new ByteReader(bytes, file, 'BTF');
   const magic = reader.u16(0, 'the BTF magic');
+  if (magic === 0x9feb) {
+    reader.fail(0, 'the BTF is big-endian: compile for a little-endian machine (clang --target=bpfel)');
+  }
   if (magic !== 0xeb9f) reader.fail(0, `no BTF: the magic is 0x${magic.toString(16)}, expected 0xeb9f`);
   const version = reader.u8(2, 'the BTF version');
   if (version !== 1) reader.fail(2, `BTF version ${version}; only version 1 is known`);
@@ -258,7 +276,7 @@ export function parseBtf(bytes: Uint8Array, file: string): Btf {
   checkReferences(file, types);
   refuseCycles(file, types, chainEdges);
   refuseCycles(file, types, valueEdges);
-  return new Btf(file, types);
+  return new Btf(file, types, strings);
 }
 
 /** Reads the records of the type section one after the other. */

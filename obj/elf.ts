@@ -69,6 +69,7 @@ export interface ElfReloc {
   /** `R_X86_64_*` (or the other machine's) number. */
   readonly type: number;
   readonly symbol: ElfSymbol;
+  /** 0 in a SHT_REL table, as eBPF objects have: there the addend lies in the bytes that are changed. */
   readonly addend: bigint;
 }
 
@@ -94,7 +95,10 @@ export interface ElfObject {
   readonly sections: readonly ElfSection[];
   /** By symbol index; `[0]` is the null symbol. Empty when the file is stripped. */
   readonly symbols: readonly ElfSymbol[];
-  /** RELA entries by index of the section they change. Empty for an image, whose linker applied them. */
+  /**
+   * Relocations by index of the section they change: RELA entries of x86-64, REL entries of eBPF. Empty
+   * for an image, whose linker applied them.
+   */
   readonly relocations: ReadonlyMap<number, readonly ElfReloc[]>;
   /** PT_LOAD only, in file order. Empty for an object. */
   readonly segments: readonly ElfSegment[];
@@ -127,7 +131,11 @@ const EHDR_BYTES = 64;
 const SHDR_BYTES = 64;
 const PHDR_BYTES = 56;
 const SYM_BYTES = 24;
-const RELA_BYTES = 24;
+/** The one kind of relocation table that a machine's compilers write. */
+const RELOC_TABLES: Readonly<Record<ElfMachine, { name: string; type: number; entryBytes: number }>> = {
+  'x86-64': { name: 'SHT_RELA', type: SectionType.RELA, entryBytes: 24 },
+  bpf: { name: 'SHT_REL', type: SectionType.REL, entryBytes: 16 },
+};
 const PT_LOAD = 1;
 const PT_INTERP = 3;
 const SHN_LORESERVE = 0xff00;
@@ -162,7 +170,7 @@ export function parseElf(
     entry: kaddr(reader.u64(24, 'e_entry')),
     sections,
     symbols,
-    relocations: type === 'rel' ? parseRelocations(reader, headers, sections, symbols) : new Map(),
+    relocations: type === 'rel' ? parseRelocations(reader, headers, sections, symbols, machine) : new Map(),
     segments: type === 'exec' ? parseSegments(reader) : [],
   };
 }
@@ -185,6 +193,9 @@ function parseIdentity(
   if (elfClass !== 2)
     reader.fail(4, `EI_CLASS is ${elfClass}; only 64-bit ELF (2) is read, compile with -m64`);
   const order = reader.u8(5, 'EI_DATA');
+  if (order === 2) {
+    reader.fail(5, 'EI_DATA is 2, big-endian: compile for a little-endian machine (clang --target=bpfel)');
+  }
   if (order !== 1) reader.fail(5, `EI_DATA is ${order}; only little-endian ELF (1) is read`);
   const version = reader.u32(20, 'e_version');
   if (version !== 1) reader.fail(20, `e_version is ${version}; the only version is 1`);
@@ -390,14 +401,20 @@ function parseRelocations(
   headers: readonly SectionHeader[],
   sections: readonly ElfSection[],
   symbols: readonly ElfSymbol[],
+  machine: ElfMachine,
 ): Map<number, ElfReloc[]> {
+  const form = RELOC_TABLES[machine];
   const relocations = new Map<number, ElfReloc[]>();
   for (const header of headers) {
     const { index, type, fileOffset } = header.section;
     if (type !== SectionType.RELA && type !== SectionType.REL) continue;
     const name = sections[index]?.name ?? '';
-    if (type === SectionType.REL) {
-      reader.fail(header.at + 4, `${shown(name)} is of type SHT_REL; x86-64 relocations are SHT_RELA`);
+    if (type !== form.type) {
+      const found = type === SectionType.REL ? 'SHT_REL' : 'SHT_RELA';
+      reader.fail(
+        header.at + 4,
+        `${shown(name)} is of type ${found}; ${machine} relocations are ${form.name}`,
+      );
     }
     if (header.info === 0 || header.info >= sections.length || header.info === index) {
       reader.fail(
@@ -409,14 +426,22 @@ function parseRelocations(
       reader.fail(header.at + 40, `sh_link of ${shown(name)} is ${header.link}, which is no symbol table`);
     }
     const list = relocations.get(header.info) ?? [];
-    const count = entryCount(reader, header, name, RELA_BYTES);
-    for (let i = 0; i < count; i++) list.push(parseReloc(reader, fileOffset + i * RELA_BYTES, name, symbols));
+    const count = entryCount(reader, header, name, form.entryBytes);
+    for (let i = 0; i < count; i++) {
+      list.push(parseReloc(reader, fileOffset + i * form.entryBytes, name, symbols, form.entryBytes));
+    }
     relocations.set(header.info, list);
   }
   return relocations;
 }
 
-function parseReloc(reader: ByteReader, at: number, table: string, symbols: readonly ElfSymbol[]): ElfReloc {
+function parseReloc(
+  reader: ByteReader,
+  at: number,
+  table: string,
+  symbols: readonly ElfSymbol[],
+  entryBytes: number,
+): ElfReloc {
   const index = reader.u32(at + 12, 'the symbol of r_info');
   const symbol = symbols[index];
   if (symbol === undefined) {
@@ -426,7 +451,7 @@ function parseReloc(reader: ByteReader, at: number, table: string, symbols: read
     offset: reader.size(at, `r_offset in ${shown(table)}`),
     type: reader.u32(at + 8, 'the type of r_info'),
     symbol,
-    addend: reader.i64(at + 16, 'r_addend'),
+    addend: entryBytes > 16 ? reader.i64(at + 16, 'r_addend') : 0n,
   };
 }
 

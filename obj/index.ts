@@ -9,6 +9,7 @@ export {
   objectBtf,
   parseBtf,
 } from './btf.ts';
+export { bareType, type TypeAt, typeBytes } from './btf-walk.ts';
 export {
   type ElfMachine,
   type ElfObject,
@@ -43,4 +44,6 @@ export {
 } from './linked.ts';
 export type { ArgModel, FuncModel, RetModel } from './model.ts';
 export { parsePrototype } from './prototype.ts';
+export { ByteReader } from './reader.ts';
 export { type FtraceSite, ftraceSites, SITE_BYTES } from './sites.ts';
+export { shown } from './text.ts';

@@ -34,16 +34,22 @@ export interface RelocSpec {
   readonly addend?: bigint;
 }
 
-const SHT = { PROGBITS: 1, SYMTAB: 2, STRTAB: 3, RELA: 4 };
+const SHT = { PROGBITS: 1, SYMTAB: 2, STRTAB: 3, RELA: 4, REL: 9 };
+const MACHINES = { 'x86-64': 62, bpf: 247 };
 const PLACES = { undef: 0, abs: 0xfff1, common: 0xfff2 };
 const BINDINGS = { local: 0, global: 1, weak: 2 };
 
-/** An ET_REL object: the sections in order, then relocations, symbols and names. */
+/**
+ * An ET_REL object: the sections in order, then relocations, symbols and names. x86-64 has RELA tables,
+ * eBPF has REL tables without addends.
+ */
 export function buildObject(
   sections: readonly SectionSpec[],
   symbols: readonly SymbolSpec[] = [],
   relocs: readonly RelocSpec[] = [],
+  machine: 'x86-64' | 'bpf' = 'x86-64',
 ): Uint8Array {
+  const withAddends = machine === 'x86-64';
   const strings = new Strings();
   const symtab = new Bytes();
   symtab.zero(24);
@@ -69,14 +75,14 @@ export function buildObject(
       rela.u64(BigInt(reloc.offset));
       rela.u32(reloc.type);
       rela.u32(reloc.symbol + 1);
-      rela.u64(BigInt.asUintN(64, reloc.addend ?? 0n));
+      if (withAddends) rela.u64(BigInt.asUintN(64, reloc.addend ?? 0n));
     }
-    const name = `.rela${sections[section]?.name ?? ''}`;
+    const name = `.rel${withAddends ? 'a' : ''}${sections[section]?.name ?? ''}`;
     headers.push({
-      spec: { name, type: SHT.RELA, data: rela.done() },
+      spec: { name, type: withAddends ? SHT.RELA : SHT.REL, data: rela.done() },
       link: symtabIndex,
       info: section + 1,
-      entry: 24,
+      entry: withAddends ? 24 : 16,
     });
   }
   headers.push({
@@ -118,7 +124,7 @@ export function buildObject(
   const header = new Bytes();
   header.add(Uint8Array.of(0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
   header.u16(1);
-  header.u16(62);
+  header.u16(MACHINES[machine]);
   header.u32(1);
   header.u64(0n);
   header.u64(0n);

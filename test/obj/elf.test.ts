@@ -139,7 +139,7 @@ describe('parseElf refuses', () => {
       /at offset 0x0: no ELF file: it does not/,
     ],
     ['ELF32', patched((v) => v.setUint8(4, 1)), /at offset 0x4: EI_CLASS is 1; only 64-bit/],
-    ['big-endian', patched((v) => v.setUint8(5, 2)), /at offset 0x5: EI_DATA is 2/],
+    ['big-endian', patched((v) => v.setUint8(5, 2)), /at offset 0x5: EI_DATA is 2, big-endian: compile for/],
     ['another version', patched((v) => v.setUint32(20, 7, true)), /e_version is 7/],
     [
       'another machine',
@@ -233,10 +233,26 @@ describe('parseElf refuses', () => {
   });
 
   it('takes the machines it is told to take', () => {
-    const bpf = patched((v) => v.setUint16(18, 247, true));
-    expect(parseElf(bpf, 'x.o', ['bpf']).machine).toBe('bpf');
+    const text = { name: '.text', flags: 6, data: new Uint8Array(16) };
+    const relocs = [{ section: 0, offset: 8, type: 10, symbol: 0 }];
+    const bpf = buildObject([text], [{ name: 'f', section: 0 }], relocs, 'bpf');
+    const read = parseElf(bpf, 'x.o', ['bpf']);
+    expect(read.machine).toBe('bpf');
+    expect(read.relocations.get(1)).toMatchObject([
+      { offset: 8, type: 10, symbol: { name: 'f' }, addend: 0n },
+    ]);
+    expect(inputError(() => parseElf(bpf, 'x.o')).message).toMatch(
+      /e_machine is 247 \(bpf\); expected x86-64/,
+    );
     expect(inputError(() => parseElf(good, 'x.o', ['bpf'])).message).toMatch(
       /e_machine is 62 \(x86-64\); expected bpf/,
+    );
+  });
+
+  it('takes of each machine the relocation tables that its compilers write', () => {
+    const rela = patched((v) => v.setUint16(18, 247, true));
+    expect(inputError(() => parseElf(rela, 'x.o', ['bpf'])).message).toMatch(
+      /is of type SHT_RELA; bpf relocations are SHT_REL$/,
     );
   });
 
