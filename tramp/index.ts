@@ -39,6 +39,8 @@ export {
   Simulation,
   type SimulationFault,
   type SimulationOptions,
+  WEIGHTS,
+  type Weights,
 } from './simulation.ts';
 export { Task, type TaskCall } from './task.ts';
 export { TextPoker, textPoke } from './text-poke.ts';

@@ -19,6 +19,8 @@ export interface SimulationOptions {
   readonly slice?: number;
   /** How likely an operation of the host is, where it is 20 that a given CPU runs on; default 1. */
   readonly hostWeight?: number;
+  /** How likely other things are; default WEIGHTS. */
+  readonly weights?: Partial<Weights>;
   /**
    * Events kept for a report; default 400. With 0 nothing is written down, which is several times faster:
    * the same seed run again with a history shows the same events.
@@ -48,8 +50,23 @@ interface Source {
   readonly happen: (at: number) => void;
 }
 
-/** How likely things are, beside each other. */
-const Weight = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 10, callback: 10 } as const;
+/** How likely things are, beside each other: whole numbers. */
+export interface Weights {
+  /** A CPU runs its task, or takes one on. */
+  readonly run: number;
+  /** A CPU's task is preempted. */
+  readonly preempt: number;
+  /** A task that waits for a CPU goes to another one. */
+  readonly migrate: number;
+  /** A task that sleeps is woken. */
+  readonly wake: number;
+  /** A flavour of RCU looks at the tasks. */
+  readonly tick: number;
+  /** A callback or a work item runs. */
+  readonly callback: number;
+}
+
+export const WEIGHTS: Weights = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 10, callback: 10 };
 
 export class Simulation {
   readonly kernel: Kernel;
@@ -58,7 +75,9 @@ export class Simulation {
   readonly #slice: number;
   readonly #keep: number;
   readonly #sources: readonly Source[];
-  readonly #weights: number[];
+  readonly #weights: Weights;
+  /** What each source weighs in this event. */
+  readonly #weighed: number[];
   readonly #events: ScheduleEvent[] = [];
   readonly #host: { readonly name: string; readonly run: () => void }[] = [];
   #count = 0;
@@ -70,6 +89,7 @@ export class Simulation {
     this.#rng = xoroshiro128plus(options.seed);
     this.#slice = options.slice ?? 24;
     this.#keep = options.keep ?? 400;
+    this.#weights = { ...WEIGHTS, ...options.weights };
     this.#sources = [
       ...kernel.machine.cpus.map(({ id }) => this.#cpu(id)),
       this.#wakeups(),
@@ -78,7 +98,7 @@ export class Simulation {
       this.#releases(),
       this.#operations(options.hostWeight ?? 1),
     ];
-    this.#weights = this.#sources.map(() => 0);
+    this.#weighed = this.#sources.map(() => 0);
     kernel.sync = () => this.#between();
     if (this.#keep > 0) kernel.trace = (what) => this.#note('', () => what);
   }
@@ -116,11 +136,11 @@ export class Simulation {
   step(): boolean {
     if (this.#fault !== undefined) return false;
     let total = 0;
-    for (const [i, source] of this.#sources.entries()) total += this.#weights[i] = source.weight();
+    for (const [i, source] of this.#sources.entries()) total += this.#weighed[i] = source.weight();
     if (total === 0) return false;
     let at = this.pick(1, total);
     let drawn = 0;
-    while (at > (this.#weights[drawn] as number)) at -= this.#weights[drawn++] as number;
+    while (at > (this.#weighed[drawn] as number)) at -= this.#weighed[drawn++] as number;
     this.#count++;
     this.#sources[drawn]?.happen(at);
     return true;
@@ -152,18 +172,19 @@ export class Simulation {
   /** A CPU runs its task, or takes it off, or takes one on; a task that waits for it goes elsewhere. */
   #cpu(id: number): Source {
     const { sched } = this;
-    const migrate = this.kernel.machine.cpus.length > 1 ? Weight.migrate : 0;
-    const preempt = (): number => (sched.preemptible(id) ? Weight.preempt : 0);
+    const { run } = this.#weights;
+    const migrate = this.kernel.machine.cpus.length > 1 ? this.#weights.migrate : 0;
+    const preempt = (): number => (sched.preemptible(id) ? this.#weights.preempt : 0);
     return {
       weight: () => {
         const waiting = sched.runnable(id).length > 0;
         if (!waiting && sched.running(id) === undefined) return 0;
-        return Weight.run + preempt() + (waiting ? migrate : 0);
+        return run + preempt() + (waiting ? migrate : 0);
       },
       happen: (at) => {
         const waiting = sched.runnable(id);
-        if (at > Weight.run + preempt()) this.#migrate(this.#one(waiting));
-        else if (at > Weight.run) this.#preempt(id);
+        if (at > run + preempt()) this.#migrate(this.#one(waiting));
+        else if (at > run) this.#preempt(id);
         else if (sched.running(id) !== undefined) this.#runCpu(id);
         else this.#dispatch(this.#one(waiting));
       },
@@ -173,7 +194,7 @@ export class Simulation {
   #wakeups(): Source {
     const { sched } = this;
     return {
-      weight: () => (sched.asleep.length > 0 ? Weight.wake : 0),
+      weight: () => (sched.asleep.length > 0 ? this.#weights.wake : 0),
       happen: () => {
         const task = this.#one(sched.asleep);
         // where there is room, as select_task_rq would have it
@@ -188,11 +209,11 @@ export class Simulation {
   #flavour(flavour: RcuFlavour): Source[] {
     return [
       {
-        weight: () => (flavour.pending > flavour.ready ? Weight.tick : 0),
+        weight: () => (flavour.pending > flavour.ready ? this.#weights.tick : 0),
         happen: () => this.#tick(flavour),
       },
       {
-        weight: () => (flavour.ready > 0 ? Weight.callback : 0),
+        weight: () => (flavour.ready > 0 ? this.#weights.callback : 0),
         happen: () => {
           this.#note(flavour.name, () => 'a callback runs');
           flavour.run();
@@ -204,7 +225,7 @@ export class Simulation {
   #work(): Source {
     const { grace } = this.kernel;
     return {
-      weight: () => (grace.pendingWork > 0 ? Weight.callback : 0),
+      weight: () => (grace.pendingWork > 0 ? this.#weights.callback : 0),
       happen: () => {
         this.#note('workqueue', () => 'a work item runs');
         grace.runWork();
@@ -220,7 +241,7 @@ export class Simulation {
       return false;
     };
     return {
-      weight: () => (wanted() ? Weight.callback : 0),
+      weight: () => (wanted() ? this.#weights.callback : 0),
       happen: () => {
         this.#note('percpu_ref', () => 'the last reference is gone');
         for (const im of retired) im.pcref.poll();
