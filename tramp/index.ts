@@ -33,6 +33,7 @@ export {
 } from './prog.ts';
 export { GracePeriods, RCU_FLAVOURS, RcuFlavour, type RcuFlavourName, type RcuTask } from './rcu.ts';
 export { MANAGED_REVISIONS, type ManagedRevision, managedRevision } from './revisions.ts';
+export { RuntimeText } from './runtime-text.ts';
 export { type RunOutcome, Scheduler } from './sched.ts';
 export {
   type ScheduleEvent,

@@ -35,8 +35,10 @@ export class RuntimeText {
   readonly helpers: HelperAddresses;
   readonly #machine: Machine;
   readonly #text: TextPoker;
-  readonly #clock: Kaddr;
-  readonly #splats: number;
+  /** Where the clock is: a u64, nanoseconds. */
+  readonly clockAddress: Kaddr;
+  /** Per-CPU offset of a u32: how often might_fault() found that faulting was not allowed. */
+  readonly splatsOffset: number;
   readonly #branches: readonly Branch[];
   #statsOn = false;
 
@@ -51,21 +53,21 @@ export class RuntimeText {
     const { memory, percpu } = machine;
     this.#machine = machine;
     this.#text = text;
-    this.#clock = memory.allocKernelData(16, 'clock');
-    this.#splats = percpu.alloc(4, 4);
-    const tick = addrAdd(this.#clock, 8);
-    memory.writeU64(this.#clock, CLOCK_START);
+    this.clockAddress = memory.allocKernelData(16, 'clock');
+    this.splatsOffset = percpu.alloc(4, 4);
+    const tick = addrAdd(this.clockAddress, 8);
+    memory.writeU64(this.clockAddress, CLOCK_START);
     memory.writeU64(tick, CLOCK_TICK);
 
     const { currentTask, preemptCount } = percpu.vars;
     const code = emitRuntime(
       revision,
-      { currentTask, preemptCount, mightFaultSplats: this.#splats },
+      { currentTask, preemptCount, mightFaultSplats: this.splatsOffset },
       options,
     );
     const base = memory.allocKernelText(code.bytes.length, 'kernel text');
     const data = new Map([
-      [RuntimeData.clock as string, this.#clock],
+      [RuntimeData.clock as string, this.clockAddress],
       [RuntimeData.tick as string, tick],
     ]);
     const linked = linkCode(code, base, (symbol) => data.get(symbol));
@@ -100,16 +102,16 @@ export class RuntimeText {
   }
 
   get clock(): bigint {
-    return this.#machine.memory.readU64(this.#clock);
+    return this.#machine.memory.readU64(this.clockAddress);
   }
 
   set clock(nanoseconds: bigint) {
-    this.#machine.memory.writeU64(this.#clock, nanoseconds);
+    this.#machine.memory.writeU64(this.clockAddress, nanoseconds);
   }
 
   mightFaultSplats(cpu: number): number {
     const { memory, percpu } = this.#machine;
-    return memory.readU32(percpu.address(this.#splats, cpu));
+    return memory.readU32(percpu.address(this.splatsOffset, cpu));
   }
 }
 
