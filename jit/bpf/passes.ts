@@ -1,0 +1,167 @@
+/*
+ * Until the jumps have settled.
+ *
+ * Every jump starts as if its target were far away. A pass compiles the whole program with the ends of instructions
+ * as the table has them, and overwrites them as it goes: backward, a jump sees where this pass has put its target,
+ * forward where the pass before did. Shorter jumps bring others closer, and so on.
+ *
+ *   pass 1 .. 20    only lengths; from 16 on, padding stops jumps that still shrink
+ *   as long as before: one more pass writes the image, and must find every end where it is
+ *   a program split in functions: once all are placed, an extra pass writes it with their real addresses
+ */
+
+import { kaddr } from '../../lib/index.ts';
+import { Assembler } from '../x86/assembler.ts';
+import {
+  type BpfFrame,
+  type BpfJitRevision,
+  type ExpectedFault,
+  type JitPass,
+  JitRefusal,
+} from './context.ts';
+import { exFieldAddress } from './extable.ts';
+import { prologue } from './function.ts';
+import { type BpfInsn, isLdImm64 } from './insn.ts';
+import type { BpfImage, BpfJitConfig, BpfProgram, ExEntry } from './program.ts';
+import { byteRanges } from './provenance.ts';
+
+/** Kernel: MAX_PASSES */
+const MAX_PASSES = 20;
+
+/** Passes without padding. Kernel: PADDING_PASSES */
+const PADDING_PASSES = 15;
+
+/** What an instruction is taken to be long, at first. */
+const FIRST_GUESS = 64;
+
+/** While there is no image, addresses are relative to 0. */
+const NO_IMAGE = kaddr(0);
+
+/** Where lengths are found there is nothing to be kept. */
+const scratch = new Uint8Array(1 << 16);
+
+export class Compilation {
+  /** Passes of the first run that were begun. */
+  passes = 0;
+
+  readonly #rev: BpfJitRevision;
+  readonly #program: BpfProgram;
+  readonly #config: BpfJitConfig;
+  readonly #provenance: boolean;
+
+  readonly #addrs: Int32Array;
+  #cleanupAddr: number;
+  #length = 0;
+
+  constructor(rev: BpfJitRevision, program: BpfProgram, config: BpfJitConfig, provenance: boolean) {
+    this.#rev = rev;
+    this.#program = program;
+    this.#config = config;
+    this.#provenance = provenance;
+    this.#addrs = Int32Array.from({ length: program.insns.length + 1 }, (_, k) => FIRST_GUESS * (k + 1));
+    this.#cleanupAddr = FIRST_GUESS * (program.insns.length + 1);
+  }
+
+  /** @throws JitRefusal or OutOfRange when the kernel's JIT gives up. */
+  run(): BpfImage {
+    const { insns, final } = this.#program;
+    this.#settle(insns);
+    this.passes++;
+    const written = this.#write(insns, this.passes > PADDING_PASSES, this.#provenance && final === undefined);
+    const last = final === undefined ? written : this.#write(final, true, this.#provenance);
+    return this.#result(last);
+  }
+
+  /** Passes for length alone, until one is as long as that before. */
+  #settle(insns: readonly BpfInsn[]): void {
+    const frame = this.#rev.frame(this.#program, insns);
+    while (this.passes < MAX_PASSES) {
+      this.passes++;
+      const padding = this.passes > PADDING_PASSES;
+      const asm = new Assembler(NO_IMAGE, { record: false, buffer: scratch });
+      this.#walk(this.#pass(asm, insns, frame, { padding, writing: false }));
+      const settled = asm.offset === this.#length;
+      this.#length = asm.offset;
+      if (settled) return;
+    }
+    throw new JitRefusal('lengths have not settled');
+  }
+
+  /** The image, of a length that is known. */
+  #write(insns: readonly BpfInsn[], padding: boolean, record: boolean): JitPass {
+    const asm = new Assembler(this.#program.image, { record, buffer: scratch });
+    const frame = this.#rev.frame(this.#program, insns);
+    const jit = this.#pass(asm, insns, frame, { padding, writing: true });
+    this.#walk(jit);
+    if (asm.offset !== this.#length) throw new JitRefusal(`${asm.offset} bytes, not ${this.#length}`);
+    const { numExentries } = this.#program;
+    if (jit.faults.length !== numExentries) {
+      throw new JitRefusal(`${jit.faults.length} probe accesses; ${numExentries} exception entries`);
+    }
+    return jit;
+  }
+
+  #pass(
+    asm: Assembler,
+    insns: readonly BpfInsn[],
+    frame: BpfFrame,
+    how: { readonly padding: boolean; readonly writing: boolean },
+  ): JitPass {
+    return {
+      asm,
+      rev: this.#rev,
+      program: this.#program,
+      config: this.#config,
+      insns,
+      frame,
+      addrs: this.#addrs,
+      ...how,
+      at: 0,
+      cleanupAddr: this.#cleanupAddr,
+      seenExit: false,
+      faults: [],
+      pokes: new Map(),
+    };
+  }
+
+  /** One pass. Kernel: do_jit */
+  #walk(jit: JitPass): void {
+    const { asm, rev, insns, addrs, writing } = jit;
+    const outer = asm.enter('do_jit', undefined);
+    prologue(jit);
+    addrs[0] = asm.offset;
+    for (let i = 0; i < insns.length; i++) {
+      const insn = insns[i] as BpfInsn;
+      const emit = rev.opcodes[insn.code];
+      if (emit === undefined)
+        throw new JitRefusal(`unknown opcode ${insn.code.toString(16).padStart(2, '0')}`);
+      jit.at = i + 1;
+      emit(jit, insn);
+      // the first slot of an immediate never gets an end of its own
+      if (isLdImm64(insn)) i++;
+      if (writing && addrs[i + 1] !== asm.offset) throw new JitRefusal(`instruction ${i} has moved`);
+      addrs[i + 1] = asm.offset;
+    }
+    this.#cleanupAddr = jit.cleanupAddr;
+    asm.leave(outer);
+  }
+
+  #result(jit: JitPass): BpfImage {
+    const { asm, faults, insns, pokes } = jit;
+    const code = this.#provenance ? asm.finish() : undefined;
+    const addrs = Array.from(this.#addrs);
+    return {
+      bytes: code?.bytes ?? asm.bytes(),
+      addrs,
+      passes: this.passes,
+      exTable: faults.map((fault, i) => this.#exEntry(fault, i)),
+      pokes: [...pokes.values()].sort((a, b) => a.entry - b.entry),
+      provenance: code === undefined ? undefined : { code, ranges: byteRanges(insns, addrs) },
+    };
+  }
+
+  #exEntry({ insn, fixup }: ExpectedFault, entry: number): ExEntry {
+    const field = exFieldAddress(this.#program.image, this.#length, entry, 2);
+    return { insn, fixup, handler: this.#rev.exHandler(this.#config, field) };
+  }
+}
