@@ -44,16 +44,18 @@ export {
 } from './rev/revision.ts';
 export { revisions } from './rev/revisions.ts';
 export { RUNTIME_BUGS, type RuntimeBug } from './runtime/bugs.ts';
+export type { RuntimeLayout } from './runtime/context.ts';
+export { GET_FUNC_IP } from './runtime/prog-helpers.ts';
+export { STATS_KEY } from './runtime/prog-stats.ts';
+export { emitRuntime, RuntimeData, type RuntimeOptions, SCHEDULE } from './runtime/runtime.ts';
 export {
-  emitRuntime,
-  GET_FUNC_IP,
-  RuntimeData,
-  type RuntimeLayout,
-  type RuntimeOptions,
-  SCHEDULE,
-  STATS_KEY,
-} from './runtime/runtime.ts';
-export { BpfProg, BpfProgStats, BpfTrampImage, PercpuRef, TaskStruct } from './runtime/structs.ts';
+  BpfProg,
+  BpfProgStats,
+  BpfTrampImage,
+  BpfTrampRunCtx,
+  PercpuRef,
+  TaskStruct,
+} from './runtime/structs.ts';
 export {
   type Prepared,
   prepareTrampoline,

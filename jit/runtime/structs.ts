@@ -65,5 +65,16 @@ export const TaskStruct = {
   trcReaderNesting: 4,
   /** u32: depth of migrate_disable. */
   migrationDisabled: 8,
+  /** struct bpf_run_ctx *: that of the tracing program that runs now; 0 outside of one (v6.1). */
+  bpfCtx: 16,
   size: 64,
+} as const;
+
+/** struct bpf_tramp_run_ctx, in the frame of an image (v6.1). */
+export const BpfTrampRunCtx = {
+  /** u64: what bpf_get_attach_cookie answers. */
+  bpfCookie: 0,
+  /** Address of the run_ctx that was current before; 0 without one. */
+  savedRunCtx: 8,
+  size: 16,
 } as const;

@@ -23,6 +23,7 @@ import {
   linkCode,
   patchBytes,
   REVISIONS,
+  type RevisionName,
   RUNTIME_BUGS,
   type RuntimeBug,
   RuntimeData,
@@ -46,6 +47,24 @@ const NAMES = [
   '__bpf_tramp_enter',
   '__bpf_tramp_exit',
 ];
+const V6_NAMES = [
+  ...NAMES,
+  ...['recur', 'sleepable_recur', 'lsm_cgroup'].flatMap((pair) => [
+    `__bpf_prog_enter_${pair}`,
+    `__bpf_prog_exit_${pair}`,
+  ]),
+  GET_FUNC_IP,
+  'bpf_get_func_arg_cnt',
+  'bpf_get_func_arg',
+  'bpf_get_func_ret',
+  'bpf_get_attach_cookie',
+];
+const NAMES_OF: Readonly<Record<RevisionName, readonly string[]>> = {
+  'v5.13': NAMES,
+  'v5.15': [...NAMES, GET_FUNC_IP],
+  'v6.1': V6_NAMES,
+  'v6.12': V6_NAMES,
+};
 
 /** Visits every instruction; it is freed afterwards. */
 function forEachInsn({ bytes }: Code, visit: (insn: Instruction) => void): void {
@@ -62,7 +81,7 @@ function forEachInsn({ bytes }: Code, visit: (insn: Instruction) => void): void 
 describe.each(REVISIONS)('the runtime of %s', (revision) => {
   const runtime = emitRuntime(revision, LAYOUT);
   const linked = linkCode(runtime, BASE, (name) => DATA[name]);
-  const names = revision === 'v5.13' ? NAMES : [...NAMES, GET_FUNC_IP];
+  const names = NAMES_OF[revision];
 
   test('a symbol for every function, on 16 bytes, apart from each other', () => {
     expect(linked.symbols.map((symbol) => symbol.name).sort()).toEqual([...names].sort());
@@ -140,6 +159,19 @@ describe.each(REVISIONS)('the runtime of %s', (revision) => {
     expect(fixed(other)).toEqual(new Set([0x100n, 0x108n, 0x110n]));
   });
 });
+
+test.each(['v6.1', 'v6.12'] as const)(
+  'every pair of %s measures time, but that of cgroup LSM programs',
+  (revision) => {
+    const { sites, symbols } = emitRuntime(revision, LAYOUT);
+    const holders = sites.map(
+      ({ offset }) =>
+        symbols.find((symbol) => offset >= symbol.offset && offset < symbol.offset + symbol.sizeBytes)?.name,
+    );
+    const timed = V6_NAMES.filter((name) => name.includes('_prog_') && !name.endsWith('lsm_cgroup'));
+    expect(holders.sort()).toEqual(timed.sort());
+  },
+);
 
 describe('static branches', () => {
   const linked = linkCode(emitRuntime('v5.15', LAYOUT), BASE, (name) => DATA[name]);
