@@ -11,6 +11,7 @@
 import type { EngineName } from '../emu/index.ts';
 import { REVISIONS, type RevisionName } from '../jit/index.ts';
 import { InputError } from '../lib/index.ts';
+import { MANAGED_REVISIONS } from '../tramp/index.ts';
 
 export const FAMILY_NAMES = ['image', 'history'] as const;
 export type FamilyName = (typeof FAMILY_NAMES)[number];
@@ -20,7 +21,7 @@ export const FAMILY_CHOICES = ['mixed', 'image', 'history'] as const;
 export type FamilyChoice = (typeof FAMILY_CHOICES)[number];
 
 /** Revisions that there is a judge for. */
-export const JUDGED_REVISIONS: readonly RevisionName[] = ['v5.13', 'v5.15'];
+export const JUDGED_REVISIONS: readonly RevisionName[] = MANAGED_REVISIONS;
 
 /** `both` runs every case on Unicorn and on the host CPU and compares them. */
 export const FUZZ_ENGINES = ['unicorn', 'unicorn.js', 'native', 'both'] as const;
@@ -98,6 +99,16 @@ export function rangeOf({ blockCases, cases }: Plan, block: number): Range {
 export function* blocksOf({ cases, blockCases, shard }: Plan): Generator<number> {
   const end = cases === null ? Number.POSITIVE_INFINITY : Math.ceil(cases / blockCases);
   for (let block = shard.index; block < end; block += shard.of) yield block;
+}
+
+/** How many cases the plan's shard has; without end where the plan has none. */
+export function shardCases(plan: Plan): number {
+  const { cases, blockCases, shard } = plan;
+  if (cases === null) return Number.POSITIVE_INFINITY;
+  const blocks = Math.ceil(cases / blockCases);
+  const mine = Math.max(0, Math.ceil((blocks - shard.index) / shard.of));
+  // Only the very last block may be a short one.
+  return mine * blockCases - (hasBlock(plan, blocks - 1) ? blocks * blockCases - cases : 0);
 }
 
 /** Whether a block is one of the plan's shard. */

@@ -1,0 +1,49 @@
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { InputError } from '../lib/index.ts';
+
+/** Writes a file whole or not at all, whenever this process is killed. */
+export function writeWhole(path: string, text: string): void {
+  const unfinished = `${path}.unfinished`;
+  attempt(dirname(path), () => mkdirSync(dirname(path), { recursive: true }));
+  attempt(path, () => {
+    writeFileSync(unfinished, text);
+    renameSync(unfinished, path);
+  });
+}
+
+/** Text of a file. @throws InputError when it cannot be read */
+export function readWhole(path: string): string {
+  return attempt(path, () => readFileSync(path, 'utf8'));
+}
+
+/** What a JSON file holds. @throws InputError when it cannot be read or is no JSON */
+export function readJson(path: string): unknown {
+  const text = readWhole(path);
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InputError(path, undefined, 'is no JSON');
+  }
+}
+
+/** What the system refuses, as an InputError naming the file. */
+export function attempt<T>(path: string, operation: () => T): T {
+  try {
+    return operation();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    throw new InputError(path, undefined, REFUSALS[code] ?? `cannot be used (${code})`);
+  }
+}
+
+const REFUSALS: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there',
+  EACCES: 'may not be used by you',
+  EISDIR: 'is a folder',
+  ENOTDIR: 'is no folder',
+  EEXIST: 'is there already',
+  ENOSPC: 'does not fit: no space left',
+  EROFS: 'cannot be written: the file system is read-only',
+};

@@ -1,0 +1,60 @@
+/*
+ * The worker process: does a task and answers. What a task throws is an answer, too; what kills the
+ * process is found out by the crew.
+ */
+
+import process from 'node:process';
+import type { CaseOutcome } from '../check/index.ts';
+import { InputError } from '../lib/index.ts';
+import type { FamilyName, Plan, Range } from './plan.ts';
+import { type Setting, Station } from './station.ts';
+import { loadSubjects } from './subjects.ts';
+import type { Tally } from './tally.ts';
+
+/** A range of a campaign to be run, or cases. */
+export type Task =
+  | { readonly kind: 'range'; readonly plan: Plan; readonly range: Range }
+  | {
+      readonly kind: 'cases';
+      readonly setting: Setting;
+      readonly family: FamilyName;
+      readonly cases: readonly unknown[];
+    };
+
+/** A task, and the module (by URL) of what it is about. */
+export interface Order {
+  readonly subjects: string;
+  readonly task: Task;
+}
+
+export type Answer =
+  | { readonly done: Tally | readonly CaseOutcome[] }
+  /** Text of an InputError: no engine, say. */
+  | { readonly input: string }
+  /** Anything else that was thrown: its name and message. */
+  | { readonly thrown: string };
+
+// When the campaign is killed, so is this.
+process.once('disconnect', () => process.exit());
+
+const stations = new Map<string, Promise<Station>>();
+
+function stationOf(subjects: string): Promise<Station> {
+  const known = stations.get(subjects);
+  if (known !== undefined) return known;
+  const station = loadSubjects(subjects).then((loaded) => new Station(loaded));
+  stations.set(subjects, station);
+  return station;
+}
+
+/** What the pool calls. */
+export async function work({ subjects, task }: Order): Promise<Answer> {
+  try {
+    const station = await stationOf(subjects);
+    if (task.kind === 'range') return { done: await station.range(task.plan, task.range) };
+    return { done: await station.cases(task.setting, task.family, task.cases) };
+  } catch (error) {
+    if (error instanceof InputError) return { input: error.message };
+    return { thrown: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
+  }
+}
