@@ -1,4 +1,36 @@
+export { compileBpf } from './bpf/compile.ts';
+export type {
+  BpfFrame,
+  BpfJitRevision,
+  InsnEmitter,
+  JitPass,
+  JitPiece,
+  Opcodes,
+} from './bpf/context.ts';
+export { type DisasmOptions, disasmInsn } from './bpf/disasm.ts';
+export {
+  EX_ENTRY_BYTES,
+  EX_TYPE_BPF,
+  type ExFixup,
+  exFixups,
+  exTableOffset,
+  withExTable,
+} from './bpf/extable.ts';
 export * from './bpf/insn.ts';
+export { type BpfListingPart, formatBpfListing, listBpf } from './bpf/listing.ts';
+export { type TailCallPoke, tailCallPokes } from './bpf/poke.ts';
+export {
+  type BpfImage,
+  type BpfJitConfig,
+  type BpfProgram,
+  type ExEntry,
+  PLAIN_BPF_JIT_CONFIG,
+  type PokeDescriptor,
+  type RefusedProgram,
+} from './bpf/program.ts';
+export type { ByteRange } from './bpf/provenance.ts';
+export { home as bpfHome } from './bpf/registers.ts';
+export { BPF_JIT_REVISIONS, type BpfJitRevisionName, bpfJitRevisions } from './bpf/rev/revisions.ts';
 export { cfiOffset } from './cfi.ts';
 export { ENDBR_BYTES, isEndbr } from './endbr.ts';
 export { LONG_NOPS, type MovPtr, movPtr, movPtrSignExtended, NOP5, NOPS } from './kernel-encoding.ts';

@@ -1,6 +1,6 @@
 /** Calls of helpers, kernel functions and other functions of the program: all are one `call`. */
 
-import { addrAdd } from '../../lib/index.ts';
+import { addrAdd, hex64 } from '../../lib/index.ts';
 import { ptr, rax, rbp } from '../x86/operand.ts';
 import { type InsnEmitter, JitRefusal } from './context.ts';
 
@@ -9,5 +9,6 @@ export const call: InsnEmitter = (jit, { imm }) => {
   const { asm, config, frame, rev } = jit;
   if (frame.tailCallReachable) asm.mov(rax, ptr(rbp, rev.tailCallSlot(jit), 'disp32'), 'tail call count');
   if (imm === 0) throw new JitRefusal('call of nothing');
-  asm.call(addrAdd(config.callBase, imm), 'call');
+  const target = addrAdd(config.callBase, imm);
+  asm.call(target, asm.record ? hex64(target) : 'callee');
 };
