@@ -1,3 +1,6 @@
+export { type CoreOutcome, type CoreResult, relocateCore } from './core.ts';
+export { isPoison, POISON_IMM } from './core-patch.ts';
+export { type KernelConfig, kconfigBytes } from './kconfig.ts';
 export type {
   BpfCoreReloc,
   BpfExtern,

@@ -44,6 +44,11 @@ export interface BpfProgram {
   readonly kind: BpfProgramKind;
   /** Behind the section name's slash; undefined when nothing stands there. */
   readonly target: string | undefined;
+  /**
+   * The function that it attaches to: the target, for LSM hooks with the kernel's `bpf_lsm_` before it.
+   * Undefined for plain programs.
+   */
+  readonly attachTo: string | undefined;
   /** The name before a colon in the target, `fentry/module:function`. */
   readonly targetModule: string | undefined;
   readonly sleepable: boolean;

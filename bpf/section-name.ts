@@ -10,6 +10,7 @@ import type { BpfProgramKind } from './model.ts';
 export interface SectionMeaning {
   readonly kind: BpfProgramKind;
   readonly target: string | undefined;
+  readonly attachTo: string | undefined;
   readonly targetModule: string | undefined;
   readonly sleepable: boolean;
   readonly autoload: boolean;
@@ -172,5 +173,7 @@ function meaning(
   const colon = kind === 'plain' ? -1 : (behindSlash?.indexOf(':') ?? -1);
   const target = behindSlash === '' ? undefined : behindSlash?.slice(colon + 1);
   const targetModule = colon > 0 ? behindSlash?.slice(0, colon) : undefined;
-  return { kind, target, targetModule, sleepable, autoload, programType, attachType };
+  const attachTo =
+    kind === 'plain' || target === undefined ? undefined : `${kind === 'lsm' ? 'bpf_lsm_' : ''}${target}`;
+  return { kind, target, attachTo, targetModule, sleepable, autoload, programType, attachType };
 }
