@@ -228,20 +228,17 @@ export function layoutFrame(nrArgs: number, hasReturnValue: boolean, hasFuncIp: 
     ctx: frameSlot(-ctx),
     arg: (index: number): Mem => frameSlot(WORD * index - ctx),
     funcIp: hasFuncIp ? frameSlot(-size) : undefined,
-    ...NOT_YET,
+    words: NO_WORDS,
+    regWords: NO_WORDS,
+    argCount: undefined,
+    runCtx: undefined,
+    tailCall: undefined,
+    stackWords: NO_WORDS,
+    savedRbx: undefined,
   };
 }
 
-/** What frames have from later revisions on. */
-const NOT_YET = {
-  words: [],
-  regWords: [],
-  argCount: undefined,
-  runCtx: undefined,
-  tailCall: undefined,
-  stackWords: [],
-  savedRbx: undefined,
-} as const;
+const NO_WORDS: readonly never[] = [];
 
 export const ARG_NOTES: readonly string[] = ARG_REGS.map((_, i) => `arg${i}`);
 

@@ -28,7 +28,7 @@ import { frameSlot } from '../kernel-encoding.ts';
 import { HelperPair, type ProgRef, TrampFlag } from '../request.ts';
 import { type Mem, ptr, type Reg, rax, rbp, rbx, rdi, rdx, rsi, rsp } from '../x86/operand.ts';
 import { piece, step } from '../x86/step.ts';
-import type { Emission, Frame, Refusal, RegWord, Revision } from './revision.ts';
+import type { ArgWord, Emission, Frame, Refusal, RegWord, Revision } from './revision.ts';
 import {
   ARG_NOTES,
   ARG_REGS,
@@ -56,19 +56,10 @@ export const v6_1: Revision = {
 
   frame: ({ argSizes }, flags) => {
     const notes = wordNotes(argSizes);
-    const { args, endBytes } = layoutArgs(notes.length, flags);
+    const args = layoutArgs(notes.length, flags);
     const words = notes.map((note, i): RegWord => ({ slot: args.arg(i), reg: ARG_REGS[i] as Reg, note }));
-    const size = endBytes + RUN_CTX_BYTES;
-    return {
-      ...args,
-      size,
-      words,
-      regWords: words,
-      stackWords: [],
-      runCtx: frameSlot(-size),
-      tailCall: tailCallSlot(size, flags),
-      savedRbx: undefined,
-    };
+    const runCtx = args.endBytes + RUN_CTX_BYTES;
+    return layoutFrame(args, words, { runCtx, savedRbx: undefined, size: runCtx }, flags);
   },
 
   prologue: piece('prologue', ({ asm, config, frame }) => {
@@ -187,31 +178,59 @@ export function wordNotes(argSizes: readonly number[]): (string | undefined)[] {
   return notes;
 }
 
-/** The upper part of the frame, which programs reach from their ctx; `endBytes` below rbp the next thing starts. */
-export function layoutArgs(
-  nrWords: number,
-  flags: number,
-): {
-  readonly args: Pick<Frame, 'hasReturnValue' | 'returnValue' | 'ctx' | 'arg' | 'argCount' | 'funcIp'>;
+/** The upper part of the frame, which programs reach from their ctx. */
+interface ArgArea {
+  readonly hasReturnValue: boolean;
+  readonly ctx: Mem;
+  readonly arg: (index: number) => Mem;
+  readonly argCount: Mem;
+  readonly funcIp: Mem | undefined;
+  /** So far below rbp the next thing starts. */
   readonly endBytes: number;
-} {
-  const hasReturnValue = (flags & (CALL_ORIG | RET_FENTRY_RET)) !== 0;
-  const ctx = WORD * nrWords + (hasReturnValue ? WORD : 0);
-  const count = ctx + WORD;
-  const endBytes = (flags & IP_ARG) === 0 ? count : count + WORD;
-  const args = {
-    hasReturnValue,
-    returnValue: RETURN_VALUE,
-    ctx: frameSlot(-ctx),
-    arg: (index: number): Mem => frameSlot(WORD * index - ctx),
-    argCount: frameSlot(-count),
-    funcIp: endBytes === count ? undefined : frameSlot(-endBytes),
-  };
-  return { args, endBytes };
 }
 
-export function tailCallSlot(frameBytes: number, flags: number): Mem | undefined {
-  return (flags & TAIL_CALL_CTX) === 0 ? undefined : ptr(rbp, -frameBytes - WORD, 'disp32');
+export function layoutArgs(nrWords: number, flags: number): ArgArea {
+  const hasReturnValue = (flags & (CALL_ORIG | RET_FENTRY_RET)) !== 0;
+  const ctx = WORD * nrWords + (hasReturnValue ? WORD : 0);
+  const argCount = ctx + WORD;
+  const endBytes = (flags & IP_ARG) === 0 ? argCount : argCount + WORD;
+  return {
+    hasReturnValue,
+    ctx: frameSlot(-ctx),
+    arg: (index: number): Mem => frameSlot(WORD * index - ctx),
+    argCount: frameSlot(-argCount),
+    funcIp: endBytes === argCount ? undefined : frameSlot(-endBytes),
+    endBytes,
+  };
+}
+
+/**
+ * The whole frame, spelled out: a spread would cost as much as half an image.
+ * @param below how many bytes below rbp the lower things lie
+ */
+export function layoutFrame(
+  { hasReturnValue, ctx, arg, argCount, funcIp }: ArgArea,
+  words: readonly ArgWord[],
+  below: { readonly runCtx: number; readonly savedRbx: number | undefined; readonly size: number },
+  flags: number,
+): Frame {
+  const { runCtx, savedRbx, size } = below;
+  const stackWords = words.filter((word) => word.reg === undefined);
+  return {
+    size,
+    hasReturnValue,
+    returnValue: RETURN_VALUE,
+    ctx,
+    arg,
+    funcIp,
+    words,
+    regWords: stackWords.length === 0 ? (words as RegWord[]) : words.filter((word) => word.reg !== undefined),
+    argCount,
+    runCtx: frameSlot(-runCtx),
+    tailCall: (flags & TAIL_CALL_CTX) === 0 ? undefined : ptr(rbp, -size - WORD, 'disp32'),
+    stackWords,
+    savedRbx: savedRbx === undefined ? undefined : frameSlot(-savedRbx),
+  };
 }
 
 export function reloadTailCall({ asm, frame }: Emission): void {

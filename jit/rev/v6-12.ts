@@ -36,11 +36,11 @@ import type { ArgWord, Emission, Revision, StackWord } from './revision.ts';
 import { ARG_REGS, WORD } from './v5-13.ts';
 import {
   layoutArgs,
+  layoutFrame,
   RUN_CTX_BYTES,
   refuseMoreWords,
   reloadTailCall,
   slot,
-  tailCallSlot,
   v6_1,
   wordNotes,
   wordsOf,
@@ -66,23 +66,13 @@ export const v6_12: Revision = {
 
   frame: ({ argSizes }, flags) => {
     const notes = wordNotes(argSizes);
-    const { args, endBytes } = layoutArgs(notes.length, flags);
-    const words = placeWords(argSizes, (i) => ({ slot: args.arg(i), note: notes[i] }));
-    const regWords = words.filter((word) => word.reg !== undefined);
-    const stackWords = words.filter((word) => word.reg === undefined);
-    const savedRbx = endBytes + WORD;
+    const args = layoutArgs(notes.length, flags);
+    const words = placeWords(argSizes, args.arg, notes);
+    const savedRbx = args.endBytes + WORD;
     const runCtx = savedRbx + RUN_CTX_BYTES;
-    const size = runCtx + outgoingBytes(runCtx, stackWords.length, flags);
-    return {
-      ...args,
-      size,
-      words,
-      regWords,
-      stackWords,
-      runCtx: frameSlot(-runCtx),
-      tailCall: tailCallSlot(size, flags),
-      savedRbx: frameSlot(-savedRbx),
-    };
+    const nrStackWords = words.filter((word) => word.reg === undefined).length;
+    const size = runCtx + outgoingBytes(runCtx, nrStackWords, flags);
+    return layoutFrame(args, words, { runCtx, savedRbx, size }, flags);
   },
 
   prologue: piece('prologue', (emission) => {
@@ -141,7 +131,8 @@ export const v6_12: Revision = {
  */
 function placeWords(
   argSizes: readonly number[],
-  place: (index: number) => Pick<ArgWord, 'slot' | 'note'>,
+  slotOf: (index: number) => Mem,
+  notes: readonly (string | undefined)[],
 ): ArgWord[] {
   const words: ArgWord[] = [];
   let regs = 0;
@@ -149,8 +140,9 @@ function placeWords(
   for (const size of argSizes) {
     const fits = regs + wordsOf(size) <= ARG_REGS.length;
     for (let offset = 0; offset < size; offset += WORD) {
-      const word = place(words.length);
-      words.push(fits ? { ...word, reg: ARG_REGS[regs++] as Reg } : { ...word, index: stack++ });
+      const slot = slotOf(words.length);
+      const note = notes[words.length];
+      words.push(fits ? { slot, note, reg: ARG_REGS[regs++] as Reg } : { slot, note, index: stack++ });
     }
   }
   return words;
