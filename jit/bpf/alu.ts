@@ -3,14 +3,13 @@
  * byte order; and constants in registers, which many others need.
  */
 
-import { InputError } from '../../lib/index.ts';
 import type { Assembler } from '../x86/assembler.ts';
 import type { AluOp } from '../x86/encoding.ts';
 import { type Reg, rax } from '../x86/operand.ts';
 import { fits8 } from '../x86/rm.ts';
 import type { InsnEmitter } from './context.ts';
 import type { Width } from './opcodes.ts';
-import { home } from './registers.ts';
+import { home, Unverified } from './registers.ts';
 
 // -- constants ----------------------------------------------------------------------------------
 
@@ -30,8 +29,7 @@ export function movSignExtended(asm: Assembler, dst: Reg, value: number, note?: 
 /** A 64-bit immediate in two slots. */
 export const ldImm64: InsnEmitter = ({ asm, rev, insns, at }, { dst, imm }) => {
   const second = insns[at];
-  if (second === undefined)
-    throw new InputError('insns', at - 1, 'half a 64-bit immediate; add its second slot');
+  if (second === undefined) throw new Unverified('half a 64-bit immediate; add its second slot');
   rev.movImm64(asm, home(dst), (BigInt(second.imm) << 32n) | BigInt(imm >>> 0), undefined);
 };
 

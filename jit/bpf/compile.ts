@@ -24,6 +24,7 @@ import { OutOfRange } from '../x86/rm.ts';
 import { type BpfJitRevision, JitRefusal } from './context.ts';
 import { Compilation } from './passes.ts';
 import type { BpfImage, BpfJitConfig, BpfProgram, RefusedProgram } from './program.ts';
+import { Unverified } from './registers.ts';
 import { type BpfJitRevisionName, bpfJitRevisions } from './rev/revisions.ts';
 
 /**
@@ -51,6 +52,7 @@ export function compileBpf(
     if (error instanceof JitRefusal || error instanceof OutOfRange) {
       return { fail: `${compilation.passes} ${error.message}` };
     }
+    if (error instanceof Unverified) throw new InputError(...compilation.place, error.message);
     throw error;
   }
 }

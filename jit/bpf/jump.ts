@@ -3,14 +3,13 @@
  * table of ends says so, in the state that this pass and the one before have left it in (see passes.ts).
  */
 
-import { InputError } from '../../lib/index.ts';
 import { fillNops, NOPS } from '../kernel-encoding.ts';
 import type { Cond } from '../x86/encoding.ts';
 import { fits8 } from '../x86/rm.ts';
 import { type InsnEmitter, type JitPass, JitRefusal } from './context.ts';
 import type { BpfInsn } from './insn.ts';
 import type { Width } from './opcodes.ts';
-import { home } from './registers.ts';
+import { home, Unverified } from './registers.ts';
 
 /** Lengths of jumps in bytes. */
 const SHORT_JUMP = 2;
@@ -103,11 +102,7 @@ function jumpBy(jit: JitPass, distance: number): void {
 function distanceTo({ addrs, at }: JitPass, insns: number): number {
   const target = addrs[at + insns];
   if (target === undefined) {
-    throw new InputError(
-      'insns',
-      at - 1,
-      `a jump by ${insns} leaves the program of ${addrs.length - 1} slots; give a whole one`,
-    );
+    throw new Unverified(`a jump by ${insns} leaves the program of ${addrs.length - 1} slots`);
   }
   return target - (addrs[at] as number);
 }

@@ -12,13 +12,8 @@
 
 import { kaddr } from '../../lib/index.ts';
 import { Assembler } from '../x86/assembler.ts';
-import {
-  type BpfFrame,
-  type BpfJitRevision,
-  type ExpectedFault,
-  type JitPass,
-  JitRefusal,
-} from './context.ts';
+import { piece } from '../x86/step.ts';
+import { type BpfJitRevision, type ExpectedFault, type JitPass, JitRefusal } from './context.ts';
 import { exFieldAddress } from './extable.ts';
 import { prologue } from './function.ts';
 import { type BpfInsn, isLdImm64 } from './insn.ts';
@@ -40,6 +35,15 @@ const NO_IMAGE = kaddr(0);
 /** Where lengths are found there is nothing to be kept. */
 const scratch = new Uint8Array(1 << 16);
 
+/** How a pass differs from another. */
+interface PassOptions {
+  readonly writing: boolean;
+  readonly padding: boolean;
+  /** Keep steps and notes. */
+  readonly record: boolean;
+}
+
+/** One program on its way through the passes. */
 export class Compilation {
   /** Passes of the first run that were begun. */
   passes = 0;
@@ -49,9 +53,12 @@ export class Compilation {
   readonly #config: BpfJitConfig;
   readonly #provenance: boolean;
 
+  // What one pass leaves to the next.
   readonly #addrs: Int32Array;
   #cleanupAddr: number;
   #length = 0;
+  /** The latest pass. */
+  #jit: JitPass | undefined;
 
   constructor(rev: BpfJitRevision, program: BpfProgram, config: BpfJitConfig, provenance: boolean) {
     this.#rev = rev;
@@ -62,24 +69,30 @@ export class Compilation {
     this.#cleanupAddr = FIRST_GUESS * (program.insns.length + 1);
   }
 
-  /** @throws JitRefusal or OutOfRange when the kernel's JIT gives up. */
+  /** The instruction that was reached, for messages: the program's field and the slot. */
+  get place(): [field: string, slot: string] {
+    const { at, insns } = this.#jit as JitPass;
+    return [insns === this.#program.insns ? 'insns' : 'final', `slot ${at - 1}`];
+  }
+
+  /** @throws JitRefusal or OutOfRange when the kernel's JIT gives up, Unverified for what it cannot be asked. */
   run(): BpfImage {
     const { insns, final } = this.#program;
-    this.#settle(insns);
+    this.#settle();
     this.passes++;
-    const written = this.#write(insns, this.passes > PADDING_PASSES, this.#provenance && final === undefined);
-    const last = final === undefined ? written : this.#write(final, true, this.#provenance);
-    return this.#result(last);
+    const padding = this.passes > PADDING_PASSES;
+    const last = final === undefined;
+    const jit = this.#write(insns, { writing: true, padding, record: last && this.#provenance });
+    if (last) return this.#result(jit);
+    return this.#result(this.#write(final, { writing: true, padding: true, record: this.#provenance }));
   }
 
   /** Passes for length alone, until one is as long as that before. */
-  #settle(insns: readonly BpfInsn[]): void {
-    const frame = this.#rev.frame(this.#program, insns);
+  #settle(): void {
     while (this.passes < MAX_PASSES) {
       this.passes++;
       const padding = this.passes > PADDING_PASSES;
-      const asm = new Assembler(NO_IMAGE, { record: false, buffer: scratch });
-      this.#walk(this.#pass(asm, insns, frame, { padding, writing: false }));
+      const { asm } = this.#pass(this.#program.insns, { writing: false, padding, record: false });
       const settled = asm.offset === this.#length;
       this.#length = asm.offset;
       if (settled) return;
@@ -88,12 +101,9 @@ export class Compilation {
   }
 
   /** The image, of a length that is known. */
-  #write(insns: readonly BpfInsn[], padding: boolean, record: boolean): JitPass {
-    const asm = new Assembler(this.#program.image, { record, buffer: scratch });
-    const frame = this.#rev.frame(this.#program, insns);
-    const jit = this.#pass(asm, insns, frame, { padding, writing: true });
-    this.#walk(jit);
-    if (asm.offset !== this.#length) throw new JitRefusal(`${asm.offset} bytes, not ${this.#length}`);
+  #write(insns: readonly BpfInsn[], options: PassOptions): JitPass {
+    const jit = this.#pass(insns, options);
+    if (jit.asm.offset !== this.#length) throw new JitRefusal(`${jit.asm.offset} bytes, not ${this.#length}`);
     const { numExentries } = this.#program;
     if (jit.faults.length !== numExentries) {
       throw new JitRefusal(`${jit.faults.length} probe accesses; ${numExentries} exception entries`);
@@ -101,49 +111,29 @@ export class Compilation {
     return jit;
   }
 
-  #pass(
-    asm: Assembler,
-    insns: readonly BpfInsn[],
-    frame: BpfFrame,
-    how: { readonly padding: boolean; readonly writing: boolean },
-  ): JitPass {
-    return {
-      asm,
+  /** Kernel: do_jit */
+  #pass(insns: readonly BpfInsn[], { writing, padding, record }: PassOptions): JitPass {
+    const origin = writing ? this.#program.image : NO_IMAGE;
+    const jit: JitPass = {
+      asm: new Assembler(origin, { record, buffer: scratch }),
       rev: this.#rev,
       program: this.#program,
       config: this.#config,
       insns,
-      frame,
+      frame: this.#rev.frame(this.#program, insns),
       addrs: this.#addrs,
-      ...how,
+      writing,
+      padding,
       at: 0,
       cleanupAddr: this.#cleanupAddr,
       seenExit: false,
       faults: [],
       pokes: new Map(),
     };
-  }
-
-  /** One pass. Kernel: do_jit */
-  #walk(jit: JitPass): void {
-    const { asm, rev, insns, addrs, writing } = jit;
-    const outer = asm.enter('do_jit', undefined);
-    prologue(jit);
-    addrs[0] = asm.offset;
-    for (let i = 0; i < insns.length; i++) {
-      const insn = insns[i] as BpfInsn;
-      const emit = rev.opcodes[insn.code];
-      if (emit === undefined)
-        throw new JitRefusal(`unknown opcode ${insn.code.toString(16).padStart(2, '0')}`);
-      jit.at = i + 1;
-      emit(jit, insn);
-      // the first slot of an immediate never gets an end of its own
-      if (isLdImm64(insn)) i++;
-      if (writing && addrs[i + 1] !== asm.offset) throw new JitRefusal(`instruction ${i} has moved`);
-      addrs[i + 1] = asm.offset;
-    }
+    this.#jit = jit;
+    walk(jit);
     this.#cleanupAddr = jit.cleanupAddr;
-    asm.leave(outer);
+    return jit;
   }
 
   #result(jit: JitPass): BpfImage {
@@ -165,3 +155,21 @@ export class Compilation {
     return { insn, fixup, handler: this.#rev.exHandler(this.#config, field) };
   }
 }
+
+/** From the prologue to the last instruction, noting every end. */
+const walk = piece('do_jit', (jit: JitPass) => {
+  const { asm, rev, insns, addrs, writing } = jit;
+  prologue(jit);
+  addrs[0] = asm.offset;
+  for (let i = 0; i < insns.length; i++) {
+    const insn = insns[i] as BpfInsn;
+    jit.at = i + 1;
+    const emit = rev.opcodes[insn.code];
+    if (emit === undefined) throw new JitRefusal(`unknown opcode ${insn.code.toString(16).padStart(2, '0')}`);
+    emit(jit, insn);
+    // the first slot of an immediate never gets an end of its own
+    if (isLdImm64(insn)) i++;
+    if (writing && addrs[i + 1] !== asm.offset) throw new JitRefusal(`slot ${i} ends elsewhere than before`);
+    addrs[i + 1] = asm.offset;
+  }
+});

@@ -13,7 +13,7 @@
  * Kernel: reg2hex, arch/x86/net/bpf_jit_comp.c
  */
 
-import { InputError } from '../../lib/index.ts';
+import { EmitError } from '../../lib/index.ts';
 import {
   type OpSize,
   type Reg,
@@ -43,6 +43,11 @@ const BY_SIZE: Readonly<Record<OpSize, readonly Reg[]>> = {
   8: HOMES,
 };
 
+/** A program that no verifier lets through: there is nothing that a JIT could make of it. */
+export class Unverified extends EmitError {
+  override readonly name: string = 'Unverified';
+}
+
 /** The scratch register that no eBPF register lives in. Kernel: AUX_REG. */
 export const AUX: Reg = r11;
 
@@ -52,11 +57,11 @@ export const ARENA_BASE: Reg = r12;
 /**
  * The x86 register of an eBPF register, at a width.
  *
- * @throws InputError for a number that no program may use.
+ * @throws Unverified for a number that no program may use.
  */
 export function home(bpfReg: number, size: OpSize = 8): Reg {
   const reg = BY_SIZE[size][bpfReg];
-  if (reg === undefined) throw new InputError('insns', undefined, `register r${bpfReg}; there are r0 to r11`);
+  if (reg === undefined) throw new Unverified(`register r${bpfReg}; there are r0 to r11`);
   return reg;
 }
 

@@ -12,13 +12,13 @@
  * Both first look at how many tail calls there were.
  */
 
-import { InputError } from '../../lib/index.ts';
 import { NOP5 } from '../kernel-encoding.ts';
 import type { Label } from '../x86/assembler.ts';
 import { edx, ptr, ptrIndexed, rcx, rdx, rsi, rsp } from '../x86/operand.ts';
 import { step } from '../x86/step.ts';
 import type { InsnEmitter, JitPass } from './context.ts';
 import { popSaved } from './function.ts';
+import { Unverified } from './registers.ts';
 
 /** Calls that follow each other, before v6.1 and from it on. Kernel: MAX_TAIL_CALL_CNT, MAX_TAIL_CALL_COUNT */
 export const TAIL_CALL_LIMIT = 33;
@@ -43,8 +43,7 @@ export interface TailCallParts {
 /** `imm` 0 is indirect; else it is the number of an entry of the poke table. */
 export function tailCall(parts: TailCallParts): InsnEmitter {
   return (jit, { imm }) => {
-    if (imm < 0)
-      throw new InputError('insns', jit.at - 1, `a tail call by poke entry ${imm}; they count from 1`);
+    if (imm < 0) throw new Unverified(`a tail call by poke entry ${imm}; they count from 1`);
     if (imm === 0) indirect(jit, parts);
     else direct(jit, { parts, entry: imm });
   };
