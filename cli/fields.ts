@@ -45,6 +45,12 @@ export class Fields {
     return (this.raw(field) ?? null) === null ? null : this.address(field);
   }
 
+  /** As `address`; 0 and a missing field are address 0. */
+  addressOrZero(field: string): Kaddr {
+    const value = this.raw(field) ?? 0;
+    return value === 0 ? kaddr(0) : this.address(field);
+  }
+
   integer(field: string, otherwise?: number): number {
     const value = this.raw(field);
     if (value === undefined && otherwise !== undefined) return otherwise;
@@ -87,6 +93,14 @@ export class Fields {
     if (value === undefined && otherwise !== undefined) return otherwise;
     if (typeof value !== 'boolean') throw this.#bad(field, value, 'true or false');
     return value;
+  }
+
+  /** A switch as 0 and 1, or false and true; a missing one is off. */
+  flag(field: string): boolean {
+    const value = this.raw(field) ?? false;
+    if (value === 0 || value === false) return false;
+    if (value === 1 || value === true) return true;
+    throw this.#bad(field, value, '0 or 1');
   }
 
   oneOf<T extends string>(field: string, choices: readonly T[]): T {

@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => Comm
   emit: async () => (await import('./emit.ts')).addEmit,
   poke: async () => (await import('./poke.ts')).addPoke,
   listing: async () => (await import('./listing.ts')).addListing,
+  jit: async () => (await import('./jit.ts')).addJit,
 };
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
