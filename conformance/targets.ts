@@ -372,10 +372,10 @@ export const doMmap: Target = kernelFunction('do_mmap', {
 
 // -- a function that a program can call, and one that sleeps -------------------------------------------
 
-/** An array map's elements cannot be taken out: always -EINVAL. */
+/** An array map's elements cannot be taken out: always -EINVAL. A program that calls it has a key of its own. */
 export const arrayDelete: Target = kernelFunction('array_map_delete_elem', {
   prototype: 'long array_map_delete_elem(struct bpf_map *map, void *key)',
-  args: words([64, 'given'], [64, 'given']),
+  args: words([64, 'given'], [0, 'given']),
   retBits: 32,
   body: `mov rax, ${-EINVAL}\nret`,
   caller: {
