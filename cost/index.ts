@@ -1,5 +1,12 @@
 export { COLUMNS, type Column, columnOf, LEGEND } from './column.ts';
+export { type Change, compareReports, grew, parseReport } from './compare.ts';
 export { COUNTS, type CountName, type Counts, type ExecutedInsn, executed, Tally } from './counts.ts';
+export { hostLines } from './host-lines.ts';
+export { htmlReport } from './html.ts';
+export { markdownReport } from './markdown.ts';
 export { countMix, type MixCounts, type PartCounts, recordCall } from './measure.ts';
+export { measureReport, type ReportOptions } from './measure-report.ts';
 export { type Mix, mixesOf } from './mix.ts';
+export type { CostReport, MixCost, RevisionCost } from './report.ts';
 export { Scene } from './scene.ts';
+export { type Table, tablesOf } from './tables.ts';

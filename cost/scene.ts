@@ -4,7 +4,7 @@
  */
 
 import type { Machine, Vcpu } from '../emu/index.ts';
-import { GET_FUNC_IP, BpfProg as ProgField } from '../jit/index.ts';
+import { Assembler, GET_FUNC_IP, BpfProg as ProgField, patchBytes, piece, rbx, rdi } from '../jit/index.ts';
 import { type Attachment, Lab } from '../lab/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../lib/index.ts';
 import { Kernel, type ManagedRevision, type TrampImage } from '../tramp/index.ts';
@@ -76,6 +76,19 @@ export class Scene {
     if (mix.recursion) this.#setActive(0);
   }
 
+  /**
+   * Puts the scene for good into the state that the mix says, for calls by the thousand. Where call() retires
+   * an image for real, which can be done once, here only its ip_after_call is patched: what runs is the same.
+   */
+  hold(): void {
+    const { mix, image } = this;
+    if (mix.recursion) this.#setActive(1);
+    if (!mix.retired || image?.ipAfterCall === undefined || image.ipEpilogue === undefined) return;
+    const jump = patchBytes('JUMP', image.ipAfterCall, image.ipEpilogue);
+    if (jump === undefined) throw new Bug('the epilogue is out of reach');
+    this.lab.machine.patchText(image.ipAfterCall, jump);
+  }
+
   close(): void {
     this.lab.close();
   }
@@ -103,4 +116,24 @@ export class Scene {
       memory.writeU32(percpu.address(active, this.cpu.id), count);
     }
   }
+}
+
+/** A function that calls the scene's one so many times, with its first argument. */
+export function placeLoop({ lab, entry, args }: Scene, calls: number): Kaddr {
+  const at = lab.machine.memory.allocText(64, 'loop');
+  const asm = new Assembler(at);
+  piece('loop', () => {
+    const again = asm.label('again');
+    asm.push(rbx);
+    asm.movImm32(rbx.as(4), calls);
+    asm.bind(again);
+    asm.movImm32(rdi.as(4), Number(args[0] ?? 0n));
+    asm.call(entry, FUNCTION);
+    asm.aluImm8('sub', rbx.as(4), 1);
+    asm.jccShort('ne', again);
+    asm.pop(rbx);
+    asm.ret();
+  })({ asm });
+  lab.machine.patchText(at, asm.bytes());
+  return at;
 }

@@ -8,6 +8,7 @@ export type {
   GuestMemory,
   Machine,
   MachineOptions,
+  ParallelCall,
   PerCpu,
   PerCpuVars,
   Perms,
@@ -24,3 +25,4 @@ export type {
 export type { Fault, FaultKind, Location, Locator } from './fault.ts';
 export type { AddressRange, Layout, LayoutName } from './layout.ts';
 export { createMachine } from './machine.ts';
+export { openUnicorn } from './unicorn/library.ts';
