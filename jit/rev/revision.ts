@@ -44,7 +44,7 @@ export type ArgWord = RegWord | StackWord;
 interface Word {
   readonly slot: Mem;
   /** The argument, for listings. */
-  readonly note: string | undefined;
+  readonly note: string;
 }
 
 export interface RegWord extends Word {

@@ -240,7 +240,8 @@ export function layoutFrame(nrArgs: number, hasReturnValue: boolean, hasFuncIp: 
 
 const NO_WORDS: readonly never[] = [];
 
-export const ARG_NOTES: readonly string[] = ARG_REGS.map((_, i) => `arg${i}`);
+/** Names of arguments in listings; v6.12 takes up to 12. */
+export const ARG_NOTES: readonly string[] = Array.from({ length: 12 }, (_, i) => `arg${i}`);
 
 function argReg(index: number, size: number): Reg {
   return (ARG_REGS[index] as Reg).as(size as 1 | 2 | 4 | 8);

@@ -22,31 +22,17 @@
  *   then        rbx of the caller
  */
 
-import { Bug } from '../../lib/index.ts';
 import { ENDBR, ENDBR_BYTES } from '../endbr.ts';
 import { frameSlot } from '../kernel-encoding.ts';
 import { HelperPair, type ProgRef, TrampFlag } from '../request.ts';
-import { type Mem, ptr, type Reg, rax, rbp, rbx, rdi, rdx, rsi, rsp } from '../x86/operand.ts';
+import { type Reg, rax, rbp, rbx, rdi, rdx, rsi, rsp } from '../x86/operand.ts';
 import { piece, step } from '../x86/step.ts';
-import type { ArgWord, Emission, Frame, Refusal, RegWord, Revision } from './revision.ts';
-import {
-  ARG_NOTES,
-  ARG_REGS,
-  callHelper,
-  callTracedAt,
-  helperAddress,
-  progName,
-  RETURN_VALUE,
-  SITE_BYTES,
-  WORD,
-} from './v5-13.ts';
+import type { Emission, RegWord, Revision } from './revision.ts';
+import { ARG_REGS, callHelper, callTracedAt, helperAddress, progName, SITE_BYTES, WORD } from './v5-13.ts';
 import { v5_15 } from './v5-15.ts';
+import { layoutArgs, layoutFrame, RUN_CTX_BYTES, refuseMoreWords, slot, wordNotes } from './word-frame.ts';
 
-const { CALL_ORIG, IP_ARG, ORIG_STACK, RET_FENTRY_RET, SHARE_IPMODIFY, SKIP_FRAME, TAIL_CALL_CTX } =
-  TrampFlag;
-
-/** struct bpf_tramp_run_ctx: the cookie, then the pointer that exit puts back. */
-export const RUN_CTX_BYTES: number = 2 * WORD;
+const { ORIG_STACK, SHARE_IPMODIFY, SKIP_FRAME, TAIL_CALL_CTX } = TrampFlag;
 
 export const v6_1: Revision = {
   ...v5_15,
@@ -155,90 +141,6 @@ function exitHelper({ kind = HelperPair.RECUR, sleepable }: ProgRef): string {
   return sleepable ? '__bpf_prog_exit_sleepable_recur' : '__bpf_prog_exit_recur';
 }
 
-// -- what v6.12 lays out and moves the same way ------------------------------------------------
-
-/** Words that an argument takes; one of 0 bytes takes none. */
-export function wordsOf(size: number): number {
-  return Math.ceil(size / WORD);
-}
-
-export function refuseMoreWords(argSizes: readonly number[], most: number): Refusal | undefined {
-  const count = argSizes.reduce((sum, size) => sum + wordsOf(size), 0);
-  if (count <= most) return undefined;
-  return { code: 'ENOTSUPP', why: `arguments of ${count} words; ${most} are taken` };
-}
-
-/** One note per word: `arg1`, or `arg1+8` for a part of a struct. */
-export function wordNotes(argSizes: readonly number[]): (string | undefined)[] {
-  const notes: (string | undefined)[] = [];
-  for (const [i, size] of argSizes.entries()) {
-    if (size > 0) notes.push(ARG_NOTES[i]);
-    for (let offset = WORD; offset < size; offset += WORD) notes.push(`${ARG_NOTES[i]}+${offset}`);
-  }
-  return notes;
-}
-
-/** The upper part of the frame, which programs reach from their ctx. */
-interface ArgArea {
-  readonly hasReturnValue: boolean;
-  readonly ctx: Mem;
-  readonly arg: (index: number) => Mem;
-  readonly argCount: Mem;
-  readonly funcIp: Mem | undefined;
-  /** So far below rbp the next thing starts. */
-  readonly endBytes: number;
-}
-
-export function layoutArgs(nrWords: number, flags: number): ArgArea {
-  const hasReturnValue = (flags & (CALL_ORIG | RET_FENTRY_RET)) !== 0;
-  const ctx = WORD * nrWords + (hasReturnValue ? WORD : 0);
-  const argCount = ctx + WORD;
-  const endBytes = (flags & IP_ARG) === 0 ? argCount : argCount + WORD;
-  return {
-    hasReturnValue,
-    ctx: frameSlot(-ctx),
-    arg: (index: number): Mem => frameSlot(WORD * index - ctx),
-    argCount: frameSlot(-argCount),
-    funcIp: endBytes === argCount ? undefined : frameSlot(-endBytes),
-    endBytes,
-  };
-}
-
-/**
- * The whole frame, spelled out: a spread would cost as much as half an image.
- * @param below how many bytes below rbp the lower things lie
- */
-export function layoutFrame(
-  { hasReturnValue, ctx, arg, argCount, funcIp }: ArgArea,
-  words: readonly ArgWord[],
-  below: { readonly runCtx: number; readonly savedRbx: number | undefined; readonly size: number },
-  flags: number,
-): Frame {
-  const { runCtx, savedRbx, size } = below;
-  const stackWords = words.filter((word) => word.reg === undefined);
-  return {
-    size,
-    hasReturnValue,
-    returnValue: RETURN_VALUE,
-    ctx,
-    arg,
-    funcIp,
-    words,
-    regWords: stackWords.length === 0 ? (words as RegWord[]) : words.filter((word) => word.reg !== undefined),
-    argCount,
-    runCtx: frameSlot(-runCtx),
-    tailCall: (flags & TAIL_CALL_CTX) === 0 ? undefined : ptr(rbp, -size - WORD, 'disp32'),
-    stackWords,
-    savedRbx: savedRbx === undefined ? undefined : frameSlot(-savedRbx),
-  };
-}
-
 export function reloadTailCall({ asm, frame }: Emission): void {
   if (frame.tailCall !== undefined) asm.mov(rax, frame.tailCall, 'tail call count');
-}
-
-/** A slot that every frame has from v6.1 on. */
-export function slot(mem: Mem | undefined): Mem {
-  if (mem === undefined) throw new Bug('the frame is that of an earlier revision');
-  return mem;
 }

@@ -34,17 +34,16 @@ import { dword, gsRip, type Mem, qword, type Reg, rax, rbp, rbx, rsp } from '../
 import { piece } from '../x86/step.ts';
 import type { ArgWord, Emission, Revision, StackWord } from './revision.ts';
 import { ARG_REGS, WORD } from './v5-13.ts';
+import { reloadTailCall, v6_1 } from './v6-1.ts';
 import {
   layoutArgs,
   layoutFrame,
   RUN_CTX_BYTES,
   refuseMoreWords,
-  reloadTailCall,
   slot,
-  v6_1,
   wordNotes,
   wordsOf,
-} from './v6-1.ts';
+} from './word-frame.ts';
 
 const { CALL_ORIG, INDIRECT, RET_FENTRY_RET, SKIP_FRAME } = TrampFlag;
 
@@ -132,7 +131,7 @@ export const v6_12: Revision = {
 function placeWords(
   argSizes: readonly number[],
   slotOf: (index: number) => Mem,
-  notes: readonly (string | undefined)[],
+  notes: readonly string[],
 ): ArgWord[] {
   const words: ArgWord[] = [];
   let regs = 0;
@@ -141,7 +140,7 @@ function placeWords(
     const fits = regs + wordsOf(size) <= ARG_REGS.length;
     for (let offset = 0; offset < size; offset += WORD) {
       const slot = slotOf(words.length);
-      const note = notes[words.length];
+      const note = notes[words.length] as string;
       words.push(fits ? { slot, note, reg: ARG_REGS[regs++] as Reg } : { slot, note, index: stack++ });
     }
   }
@@ -170,7 +169,7 @@ function copyWord({ asm }: Emission, to: Mem, { index, note }: StackWord): void 
 
 /**
  * A lone word from the stack may have garbage in its upper half, which is cleared when the last argument has 4
- * bytes or less; literally the last, even if it came in a register. Kernel: clean_stack_garbage
+ * bytes or less: literally the last, whichever it was that came from the stack. Kernel: clean_stack_garbage
  */
 function cleanGarbage({ asm, request, frame }: Emission, copyOf: (word: StackWord) => Mem): void {
   const [only, ...more] = frame.stackWords;
