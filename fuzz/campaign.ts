@@ -8,8 +8,8 @@
  */
 
 import { join } from 'node:path';
-import { InputError } from '../lib/index.ts';
-import { Crew, type CrewOptions } from './crew.ts';
+import { Bug, InputError } from '../lib/index.ts';
+import { Crew, type CrewOptions, Loss } from './crew.ts';
 import { draw } from './draw.ts';
 import { Journal } from './journal.ts';
 import { blocksOf, differs, type Plan, rangeOf, shardCases } from './plan.ts';
@@ -69,9 +69,10 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRep
   }
 }
 
-/** Opens the engine before anything is written. */
+/** Opens the engine before anything is written. @throws InputError when it is not there */
 async function tryEngine(crew: Crew, plan: Plan): Promise<void> {
-  await crew.cases(plan, plan.family === 'history' ? 'history' : 'image', []);
+  const loss = await crew.cases(plan, plan.family === 'history' ? 'history' : 'image', []);
+  if (loss instanceof Loss) throw new Bug(`a worker cannot run anything: ${loss.detail}`);
 }
 
 class Session {

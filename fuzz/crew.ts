@@ -63,6 +63,8 @@ export class Crew {
       env: process.env as Record<string, string>,
       execArgv: [],
     });
+    // A process that dies while it has nothing to do is replaced, and nothing is lost.
+    this.#pool.on('error', () => undefined);
   }
 
   /**

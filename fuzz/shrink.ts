@@ -1,4 +1,4 @@
-import type { Finding } from '../check/index.ts';
+import type { CaseOutcome, Finding } from '../check/index.ts';
 import type { Crew } from './crew.ts';
 import type { FamilyName } from './plan.ts';
 import type { Setting } from './station.ts';
@@ -29,10 +29,12 @@ export async function shrink(
   rule: string,
   limit: number = SHRINK_CASES,
 ): Promise<Shrunk | undefined> {
+  const find = ({ findings }: CaseOutcome): Finding | undefined =>
+    findings.find((candidate) => candidate.rule === rule);
   const broken = async (cases: readonly unknown[]): Promise<Shrunk | undefined> => {
-    const outcomes = await tryCases(crew, setting, family, cases);
-    for (const [i, { findings }] of outcomes.entries()) {
-      const finding = findings.find((candidate) => candidate.rule === rule);
+    const outcomes = await tryCases(crew, setting, family, cases, (outcome) => find(outcome) !== undefined);
+    for (const [i, outcome] of outcomes.entries()) {
+      const finding = find(outcome);
       if (finding !== undefined) return { one: cases[i], finding };
     }
     return undefined;

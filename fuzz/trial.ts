@@ -51,18 +51,26 @@ export async function tryRange(
   return blameAll(joinTallies(families, alone), plan, range, lossFinding(again));
 }
 
-/** Runs given cases. @throws InputError for what the user can mend */
+/**
+ * Runs given cases.
+ * @param enough tells an outcome after which the others are not wanted: they may be left out
+ * @throws InputError for what the user can mend
+ */
 export async function tryCases(
   crew: Crew,
   setting: Setting,
   family: FamilyName,
   cases: readonly unknown[],
+  enough: (outcome: CaseOutcome) => boolean = () => false,
 ): Promise<readonly CaseOutcome[]> {
   const outcomes = await crew.cases(setting, family, cases);
   if (!(outcomes instanceof Loss)) return outcomes;
   if (cases.length === 1) return [{ calls: 0, cells: [], findings: [lossFinding(outcomes)] }];
   const alone: CaseOutcome[] = [];
-  for (const one of cases) alone.push(...(await tryCases(crew, setting, family, [one])));
+  for (const one of cases) {
+    alone.push(...(await tryCases(crew, setting, family, [one])));
+    if (enough(alone.at(-1) as CaseOutcome)) break;
+  }
   return alone;
 }
 

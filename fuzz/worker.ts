@@ -1,14 +1,12 @@
 /*
- * The worker process: does a task and answers. What a task throws is an answer, too; what kills the
- * process is found out by the crew.
+ * The worker process: does a task and answers. What a task throws is an answer, too, and so is what
+ * throws when the rest of this room is loaded; what kills the process is found out by the crew.
  */
 
 import process from 'node:process';
 import type { CaseOutcome } from '../check/index.ts';
-import { InputError } from '../lib/index.ts';
 import type { FamilyName, Plan, Range } from './plan.ts';
-import { type Setting, Station } from './station.ts';
-import { loadSubjects } from './subjects.ts';
+import type { Setting, Station } from './station.ts';
 import type { Tally } from './tally.ts';
 
 /** A range of a campaign to be run, or cases. */
@@ -29,7 +27,7 @@ export interface Order {
 
 export type Answer =
   | { readonly done: Tally | readonly CaseOutcome[] }
-  /** Text of an InputError: no engine, say. */
+  /** An InputError: no engine, say. */
   | { readonly input: string }
   /** Anything else that was thrown: its name and message. */
   | { readonly thrown: string };
@@ -40,11 +38,15 @@ process.once('disconnect', () => process.exit());
 const stations = new Map<string, Promise<Station>>();
 
 function stationOf(subjects: string): Promise<Station> {
-  const known = stations.get(subjects);
-  if (known !== undefined) return known;
-  const station = loadSubjects(subjects).then((loaded) => new Station(loaded));
+  const station = stations.get(subjects) ?? open(subjects);
   stations.set(subjects, station);
   return station;
+}
+
+async function open(url: string): Promise<Station> {
+  const { Station } = await import('./station.ts');
+  const { loadSubjects } = await import('./subjects.ts');
+  return new Station(await loadSubjects(url));
 }
 
 /** What the pool calls. */
@@ -54,7 +56,9 @@ export async function work({ subjects, task }: Order): Promise<Answer> {
     if (task.kind === 'range') return { done: await station.range(task.plan, task.range) };
     return { done: await station.cases(task.setting, task.family, task.cases) };
   } catch (error) {
-    if (error instanceof InputError) return { input: error.message };
-    return { thrown: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
+    if (!(error instanceof Error)) return { thrown: String(error) };
+    return error.name === 'InputError'
+      ? { input: error.message }
+      : { thrown: `${error.name}: ${error.message}` };
   }
 }

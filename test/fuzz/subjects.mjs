@@ -4,11 +4,14 @@
  *
  *   odd=N      a term that is a multiple of N breaks the rule `no-multiple`, and with another term `alone`
  *   crash=N, hang=N, throw=N   such a term kills the process, never ends, or throws
+ *   differ=N   such a term is another one on each engine
  *   slow=MS    a case takes so long
+ *   engineless there is no engine
  */
 
 import { performance } from 'node:perf_hooks';
 import process from 'node:process';
+import { InputError } from '../../dist/lib/index.js';
 
 const wrong = Object.fromEntries(
   [...new URL(import.meta.url).searchParams].map(([name, value]) => [name, Number(value)]),
@@ -16,7 +19,7 @@ const wrong = Object.fromEntries(
 
 const hits = (term, name) => wrong[name] !== undefined && term % wrong[name] === 0;
 
-function family(name, { terms, engines = ['unicorn', 'unicorn.js', 'native'] }) {
+function family(name, { terms }) {
   return {
     name,
     cells: Array.from({ length: terms + 2 }, (_, count) => `${name} of ${count}`),
@@ -32,9 +35,12 @@ function family(name, { terms, engines = ['unicorn', 'unicorn.js', 'native'] }) 
       }
     },
     describe: ({ revision, terms: list }) => `${revision}: ${list.join(' + ')}`,
-    parse: (json) => json,
+    parse: (json) => {
+      if (!Array.isArray(json.terms)) throw new InputError('terms', undefined, 'wanted numbers');
+      return json;
+    },
     open: async ({ engine, bugs = [], observe = false }) => {
-      if (!engines.includes(engine)) throw new Error(`no engine ${engine}`);
+      if (wrong.engineless !== undefined) throw new InputError('engine', undefined, 'no engine here');
       return new Runner(name, engine, bugs, observe);
     },
   };
