@@ -61,7 +61,9 @@ function listPrograms(json: boolean): Promise<number> {
     const image = compileBpf(revision, program, config, { provenance: true });
     const title = id === null ? 'program' : `program ${id}`;
     if (image.bytes === undefined) {
-      return json ? JSON.stringify({ id, fail: image.fail }) : `${title}: refused in pass ${image.fail}\n`;
+      return json
+        ? JSON.stringify({ id, fail: image.fail })
+        : `${title}: refused in pass ${image.fail.replace(' ', ': ')}\n`;
     }
     const listing = listBpf(program, image, config);
     if (json) return stringify({ id, ...imageFields(image), listing });

@@ -7,7 +7,8 @@ import { type InsnEmitter, JitRefusal } from './context.ts';
 /** @throws JitRefusal for a call that the verifier has left open. */
 export const call: InsnEmitter = (jit, { imm }) => {
   const { asm, config, frame, rev } = jit;
-  if (frame.tailCallReachable) asm.mov(rax, ptr(rbp, rev.tailCallSlot(jit), 'disp32'), 'for tail calls below');
+  if (frame.tailCallReachable)
+    asm.mov(rax, ptr(rbp, rev.tailCallSlot(jit), 'disp32'), 'for tail calls below');
   if (imm === 0) throw new JitRefusal('call of nothing');
   const target = addrAdd(config.callBase, imm);
   asm.call(target, asm.record ? hex64(target) : 'callee');
