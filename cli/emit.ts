@@ -13,7 +13,10 @@ export function addEmit(program: Command): Command {
     .summary('emit trampoline images: JSON lines in, JSON lines out')
     .description(
       'Reads one request a line from standard input and writes one answer a line, in order. An answer holds\n' +
-        'ret (the length, or a negative errno), ipAfterCall, ipEpilogue (offsets or null) and bytes (hex).',
+        'ret (the length, or a negative errno), ipAfterCall, ipEpilogue (offsets or null) and bytes (hex).\n' +
+        'For v6.1 and v6.12 a program may have kind (0 recursion-checked, 1 cgroup LSM, 2 plain) and cookie, and\n' +
+        'config says how the kernel was built: ibt, rethunk, sls, origCallStartsWithEndbr; cfi {scheme, hash,\n' +
+        'callPadding} and callDepth {counter, thunks} for v6.12. There, ret counts 64 bytes more than the code has.',
     )
     .option('--json', 'JSON lines (the default; no other form unless --listing)')
     .option('--listing', 'write annotated listings instead')

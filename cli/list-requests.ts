@@ -13,13 +13,19 @@ export function listRequests(json: boolean): Promise<number> {
     const title = id === null ? 'image' : `image ${typeof id === 'string' ? id : JSON.stringify(id)}`;
     if (result.listing === undefined) return `${title}: -${errnoName(-result.ret)}, ${result.why}\n`;
     const [first] = result.listing;
-    const heading = `${title}: ${result.ret} bytes at ${hex64(first?.address ?? 0n)}`;
-    return `${paint('heading', heading)}\n\n${formatListing(result.listing, paint)}`;
+    const heading = `${title}: ${result.length} bytes at ${hex64(first?.address ?? 0n)}`;
+    const warning = result.warning === undefined ? '' : `warning: ${result.warning}\n`;
+    return `${paint('heading', heading)}\n${warning}\n${formatListing(result.listing, paint)}`;
   });
 }
 
 type Listed =
-  | { readonly ret: number; readonly listing: readonly ListingRow[] }
+  | {
+      readonly ret: number;
+      readonly length: number;
+      readonly warning: string | undefined;
+      readonly listing: readonly ListingRow[];
+    }
   | { readonly ret: number; readonly listing?: never; readonly why: string };
 
 function listRequest(fields: Fields): Listed {
@@ -28,6 +34,8 @@ function listRequest(fields: Fields): Listed {
   if (result.bytes === undefined) return { ret: result.ret, why: result.why };
   return {
     ret: result.ret,
+    length: result.bytes.length,
+    warning: result.warning,
     listing: result.code === undefined ? [] : listCode(result.code, request.image),
   };
 }

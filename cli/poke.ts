@@ -12,7 +12,8 @@ export function addPoke(program: Command): Command {
     .summary('decide text pokes: JSON lines in, JSON lines out')
     .description(
       'Reads one request a line from standard input and writes one answer a line, in order. An answer holds\n' +
-        'ret (0 written, 1 nothing to do, or a negative errno) and after (the bytes from ip on, hex).',
+        'ret (0 written, 1 nothing to do, or a negative errno) and after (the bytes from ip on, hex). With ibt,\n' +
+        'v6.1 and v6.12 step over an ENDBR at ip; prior then holds 9 bytes or more.',
     )
     .option('--json', 'JSON lines (the default; there is no other form)')
     .addHelpText(

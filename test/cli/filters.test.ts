@@ -1,21 +1,27 @@
 /* The filters: emit, poke and listing from requests. */
 
 import { describe, expect, test } from 'vitest';
-import type { ProgRef, RevisionName } from '../../jit/index.ts';
+import { type ProgRef, REVISIONS, type RevisionName } from '../../jit/index.ts';
 import { hex64, toHex } from '../../lib/index.ts';
 import { pokeVectors, type TrampolineVector, trampolineVectors } from '../vectors.ts';
 import { jsonLines, tramplab } from './support.ts';
 
-const REVISIONS = ['v5.13', 'v5.15'] as const;
-
-function prog({ prog, bpfFunc, insnsi, sleepable, jited }: ProgRef): Record<string, unknown> {
-  return { prog: hex64(prog), bpfFunc: hex64(bpfFunc), insnsi: hex64(insnsi), sleepable, jited };
+function prog({ prog, bpfFunc, insnsi, sleepable, jited, kind, cookie }: ProgRef): Record<string, unknown> {
+  return {
+    prog: hex64(prog),
+    bpfFunc: hex64(bpfFunc),
+    insnsi: hex64(insnsi),
+    sleepable,
+    jited,
+    ...(kind === undefined ? {} : { kind }),
+    ...(cookie === undefined ? {} : { cookie: hex64(cookie) }),
+  };
 }
 
 /** A vector as a line of `tramplab emit`. */
 function emitLine(revision: RevisionName, { request }: TrampolineVector, id: unknown): string {
-  const { image, imageSize, im, origCall, argSizes, retSize, flags, fentry, fmodRet, fexit, helpers } =
-    request;
+  const { image, imageSize, im, origCall, argSizes, retSize, flags, fentry, fmodRet, fexit } = request;
+  const { helpers, config } = request;
   return JSON.stringify({
     id,
     revision,
@@ -30,6 +36,7 @@ function emitLine(revision: RevisionName, { request }: TrampolineVector, id: unk
     fmodRet: fmodRet.map(prog),
     fexit: fexit.map(prog),
     helpers: Object.fromEntries(Object.entries(helpers).map(([name, at]) => [name, hex64(at)])),
+    ...(config === undefined ? {} : { config }),
   });
 }
 
@@ -59,7 +66,7 @@ describe('emit', () => {
     const wanted = REVISIONS.flatMap((revision) =>
       trampolineVectors(revision).map((vector) => ({ revision, vector })),
     );
-    expect(wanted.length).toBeGreaterThan(900);
+    expect(wanted.length).toBeGreaterThan(2200);
     const input = wanted
       .map(({ revision, vector }) => emitLine(revision, vector, `${revision} ${vector.id}`))
       .join('\n');
@@ -81,11 +88,14 @@ describe('emit', () => {
       ['{', 'not JSON'],
       ['[1]', 'not an object'],
       ['null', 'not an object'],
-      [JSON.stringify({ ...SIMPLE, revision: 'v9' }), 'revision: "v9"; wanted v5.13 or v5.15'],
+      [
+        JSON.stringify({ ...SIMPLE, revision: 'v9' }),
+        'revision: "v9"; wanted v5.13 or v5.15 or v6.1 or v6.12',
+      ],
       [JSON.stringify({ ...SIMPLE, image: 12 }), 'image: 12; wanted an address'],
       [JSON.stringify({ ...SIMPLE, image: '0x1ffffffffffffffff' }), 'image: "0x1ffffffffffffffff"; wanted'],
       [JSON.stringify({ ...SIMPLE, imageSize: -1 }), 'imageSize: -1; wanted an integer from 0'],
-      [JSON.stringify({ ...SIMPLE, argSizes: [8, 3] }), 'an argument of 3 bytes; only 1, 2, 4 and 8 exist'],
+      [JSON.stringify({ ...SIMPLE, argSizes: [8, 300] }), 'an argument of 300 bytes; wanted 0 to 255'],
       [JSON.stringify({ ...SIMPLE, argSizes: ['8'] }), 'argSizes[0]: "8"; wanted an integer'],
       [JSON.stringify({ ...SIMPLE, argSizes: 8 }), 'argSizes: 8; wanted a list'],
       [JSON.stringify({ ...SIMPLE, flags: undefined }), 'flags: missing; wanted an integer'],
@@ -99,6 +109,27 @@ describe('emit', () => {
         'fmodRet[0].insnsi: missing',
       ],
       [JSON.stringify({ ...SIMPLE, helpers: { a: 1 } }), 'helpers.a: 1; wanted an address'],
+      [
+        JSON.stringify({ ...SIMPLE, fexit: [{ ...SIMPLE.fentry[0], kind: 3 }] }),
+        'fexit[0].kind: 3; wanted 0 or 1 or 2',
+      ],
+      [
+        JSON.stringify({ ...SIMPLE, fentry: [{ ...SIMPLE.fentry[0], cookie: 7 }] }),
+        'fentry[0].cookie: 7; wanted an address',
+      ],
+      [JSON.stringify({ ...SIMPLE, config: { ibt: 1 } }), 'config.ibt: 1; wanted true or false'],
+      [
+        JSON.stringify({ ...SIMPLE, config: { cfi: { scheme: 'cet', hash: '0x1' } } }),
+        'config.cfi.scheme: "cet"; wanted fineibt or kcfi',
+      ],
+      [
+        JSON.stringify({ ...SIMPLE, config: { cfi: { scheme: 'kcfi', hash: '0x100000000' } } }),
+        'config.cfi.hash: "0x100000000"; wanted a number of 32 bits',
+      ],
+      [
+        JSON.stringify({ ...SIMPLE, config: { callDepth: { counter: '0x1', thunks: [1] } } }),
+        'config.callDepth.thunks[0]: 1; wanted an address',
+      ],
       [JSON.stringify({ ...SIMPLE, helpers: {} }), 'no address for __bpf_prog_enter; give one'],
       ['{"__proto__":{"revision":"v5.15"}}', 'revision: missing'],
     ];
@@ -166,6 +197,7 @@ describe('poke', () => {
           oldAddr: request.oldAddr === null ? null : hex64(request.oldAddr),
           newAddr: request.newAddr === null ? null : hex64(request.newAddr),
           isText: request.isText,
+          ...(request.ibt === undefined ? {} : { ibt: request.ibt }),
           prior: toHex(prior),
         }),
       );
@@ -199,6 +231,76 @@ describe('poke', () => {
   });
 });
 
+describe('requests of v6', () => {
+  const V6 = {
+    ...SIMPLE,
+    revision: 'v6.12',
+    fentry: [{ ...SIMPLE.fentry[0], kind: 2, cookie: '0xc00c1e' }],
+  };
+
+  test('a build with CFI, call depth and return thunks; a struct and stack arguments', async () => {
+    const input = [
+      { ...V6, flags: 256, config: { ibt: true, cfi: { scheme: 'fineibt', hash: '0x89abcdef' } } },
+      { ...V6, flags: 256, config: { cfi: { scheme: 'kcfi', hash: '0x89abcdef', callPadding: true } } },
+      { ...V6, config: { callDepth: { counter: '0x2c0d0', thunks: ['0xffffffff811d5e10'] } } },
+      {
+        ...V6,
+        config: { rethunk: true },
+        helpers: { ...V6.helpers, x86_return_thunk: '0xffffffff82003a40' },
+      },
+      { ...V6, argSizes: [16, 8, 8, 8, 8, 4] },
+    ].map((line) => JSON.stringify(line));
+    const { status, stdout } = await tramplab(['emit'], { input: input.join('\n') });
+    const bytes = jsonLines(stdout).map((answer) => String(answer['bytes']));
+    expect(status).toBe(0);
+    expect(bytes[0]).toMatch(/^f30f1efa4181eaefcdab8974070f0b90660f1f0055/);
+    expect(bytes[1]).toMatch(/^b8efcdab89(90){11}55/);
+    expect(bytes[2]?.match(/6548c13d/g)).toHaveLength(3);
+    expect(bytes[3]).toMatch(/c9e9........$/);
+    // seven words: one from the stack, cut to 4 bytes
+    expect(bytes[4]).toContain('b807000000');
+    expect(bytes[4]).toContain('488b4518488945f8c745fc00000000');
+    for (const image of bytes) expect(image).toContain('bf1e0cc000');
+  });
+
+  test('a listing counts the code, not the 64 bytes on top, and tells the warning', async () => {
+    const input = JSON.stringify({ ...V6, flags: 257 });
+    const { stdout } = await tramplab(['listing'], { input });
+    const { stdout: json } = await tramplab(['listing', '--json'], { input });
+    const [answer] = jsonLines(json);
+    const length = Number(answer?.['ret']) - 64;
+    expect(stdout).toMatch(new RegExp(`^image 1: ${length} bytes at 0xffffffffa0201000\n`));
+    expect(stdout).toContain('warning: INDIRECT together with flags other than RET_FENTRY_RET');
+    expect(answer).toMatchObject({ length, warning: expect.stringContaining('INDIRECT') });
+  });
+
+  test('a poke behind ENDBR needs the bytes behind it', async () => {
+    const poke = { ...SIMPLE_POKE, revision: 'v6.1', ibt: true };
+    const input = [
+      { ...poke, prior: 'f30f1efa0f1f440000aa' },
+      { ...poke, prior: 'f30f1efa0f1f44' },
+      { ...poke, prior: 'f30f1efa0f1f440000', ibt: false },
+      { ...poke, prior: 'f30f1efa0f1f440000', revision: 'v5.15' },
+      { ...poke, ibt: 1 },
+    ].map((line) => JSON.stringify(line));
+    const { stdout } = await tramplab(['poke'], { input: input.join('\n') });
+    expect(jsonLines(stdout)).toEqual([
+      { id: 1, ret: 0, after: 'f30f1efae8375c7d1eaa' },
+      { id: 1, error: 'line 2: prior: an ENDBR and too little behind it; wanted the 9 or more bytes at ip' },
+      { id: 1, ret: -16, after: 'f30f1efa0f1f440000' },
+      { id: 1, ret: -16, after: 'f30f1efa0f1f440000' },
+      { id: 1, error: 'line 5: ibt: 1; wanted true or false' },
+    ]);
+  });
+
+  test('what can be emitted cannot be run yet, and is refused in one line', async () => {
+    const { status, stdout, stderr } = await tramplab(['run', 'none.o', '--revision', 'v6.12']);
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr.trim().split('\n')).toHaveLength(1);
+    expect(stderr).toContain('v5.13, v5.15');
+  });
+});
+
 describe('listing from requests', () => {
   test('for people: pieces, steps and notes; a refusal with its reason; an error in its place', async () => {
     const input = [SIMPLE, { ...SIMPLE, id: 'seven', argSizes: Array(7).fill(8) }, { id: 3 }]
@@ -212,7 +314,9 @@ describe('listing from requests', () => {
     expect(lines).toContain('fentry  fentry[0]');
     expect(stdout).toMatch(/ffffffffa0201000 {2}55 +push +rbp\n/);
     expect(lines).toContain('image seven: -ENOTSUPP, 7 arguments; registers hold 6');
-    expect(stdout).toContain('{"id":3,"error":"line 3: revision: missing; wanted v5.13 or v5.15"}');
+    expect(stdout).toContain(
+      '{"id":3,"error":"line 3: revision: missing; wanted v5.13 or v5.15 or v6.1 or v6.12"}',
+    );
     expect(stdout).not.toContain('\x1b');
     // the same from emit
     expect((await tramplab(['emit', '--listing'], { input })).stdout).toBe(stdout);
