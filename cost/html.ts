@@ -68,13 +68,14 @@ function draw() {
     type: spec.kind,
     data: { labels: spec.labels, datasets: spec.series.map(({ name, values, light, dark: night }) => {
       const colour = dark.matches ? night : light;
-      return { label: name, data: values, backgroundColor: colour, borderColor: colour, tension: 0 };
+      const points = spec.kind === 'line' ? values.map((y, i) => ({ x: Number(spec.labels[i]), y })) : values;
+      return { label: name, data: points, backgroundColor: colour, borderColor: colour, tension: 0 };
     }) },
     options: {
       maintainAspectRatio: false,
       indexAxis: spec.kind === 'bar' ? 'y' : 'x',
       scales: {
-        x: { stacked: spec.stacked, title: { display: true, text: spec.xTitle } },
+        x: { ...(spec.kind === 'line' ? { type: 'linear' } : {}), stacked: spec.stacked, title: { display: true, text: spec.xTitle } },
         y: { stacked: spec.stacked, title: { display: spec.yTitle !== '', text: spec.yTitle }, beginAtZero: true },
       },
       plugins: { legend: { position: 'bottom' } },
