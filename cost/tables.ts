@@ -1,6 +1,6 @@
 /* A report as tables of text cells: what the terminal, the markdown and the page all show. */
 
-import { COLUMNS, LEGEND } from './column.ts';
+import { COLUMNS, type Column, LEGEND } from './column.ts';
 import type { CountName } from './counts.ts';
 import type { HarnessCost } from './harness/harness.ts';
 import type { Time } from './harness/rounds.ts';
@@ -17,6 +17,7 @@ export interface Table {
 /** Everything in a report, in reading order. */
 export function tablesOf(report: CostReport): Table[] {
   return [
+    costliest(report.revisions),
     ...report.revisions.flatMap((revision) => [totals(revision), byPart(revision)]),
     ...('none' in report.native ? [] : [returns(report.native.returns)]),
     ...(report.harness === null ? [] : harnessTables(report.harness)),
@@ -49,8 +50,30 @@ function totals({ revision, mixes }: RevisionCost): Table {
   };
 }
 
+const COSTLIEST = 3;
+
+function costliest(revisions: readonly RevisionCost[]): Table {
+  const share = (mix: MixCost, column: Column): string => {
+    const count = instructionsOf(mix, column);
+    return `${column} ${count} (${Math.round((100 * count) / mix.traced.instructions)} %)`;
+  };
+  return {
+    title: 'Costliest parts',
+    note: `The ${COSTLIEST} parts of each traced call that take most instructions, with what they call.`,
+    head: ['mix', 'revision', ...Array.from({ length: COSTLIEST }, (_, i) => `${i + 1}.`)],
+    rows: revisions.flatMap(({ revision, mixes }) =>
+      mixes
+        .filter(({ imageBytes }) => imageBytes > 0)
+        .map((mix) => {
+          const parts = COLUMNS.toSorted((a, b) => instructionsOf(mix, b) - instructionsOf(mix, a));
+          return [mix.name, revision, ...parts.slice(0, COSTLIEST).map((column) => share(mix, column))];
+        }),
+    ),
+  };
+}
+
 /** Instructions of a part, with those that it calls. */
-export function instructionsOf({ parts }: MixCost, column: (typeof COLUMNS)[number]): number {
+export function instructionsOf({ parts }: MixCost, column: Column): number {
   const part = parts[column];
   return part === undefined ? 0 : part.own.instructions + part.called.instructions;
 }
