@@ -13,6 +13,9 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => Comm
   listing: async () => (await import('./listing.ts')).addListing,
   bench: async () => (await import('./bench.ts')).addBench,
   jit: async () => (await import('./jit.ts')).addJit,
+  fuzz: async () => (await import('./fuzz.ts')).addFuzz,
+  replay: async () => (await import('./replay.ts')).addReplay,
+  mutants: async () => (await import('./mutants.ts')).addMutants,
 };
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {

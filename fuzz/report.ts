@@ -3,7 +3,7 @@
  */
 
 import type { CellSet } from './cells.ts';
-import { FAMILY_NAMES, type FamilyName, type Plan } from './plan.ts';
+import { FAMILY_NAMES, type FamilyName, type Plan, shardCases } from './plan.ts';
 import type { FindingRecord } from './record.ts';
 import type { Families } from './subjects.ts';
 import { cellSets, type Spent, type Tally } from './tally.ts';
@@ -18,7 +18,7 @@ export interface Coverage {
 export interface CampaignReport extends Plan {
   /** Cases that were run, in all sessions together. */
   readonly cases: number;
-  /** Cases that there are; null: no end. */
+  /** Cases that the shard has; null: no end. */
   readonly planned: number | null;
   /** Whether every case of the shard was run. */
   readonly complete: boolean;
@@ -46,10 +46,11 @@ export function summarize(
   tally: Tally,
 ): Omit<CampaignReport, 'complete' | 'findings' | 'seconds' | 'casesPerSecond' | 'workers'> {
   const { cases, calls, broken, rules, digest, spent } = tally;
+  const planned = shardCases(plan);
   return {
     ...plan,
     cases,
-    planned: plan.cases,
+    planned: Number.isFinite(planned) ? planned : null,
     calls,
     broken,
     rules,

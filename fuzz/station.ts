@@ -20,17 +20,6 @@ import {
 /** What of a plan a runner depends on. */
 export type Setting = Pick<Plan, 'engine' | 'mutant'>;
 
-/**
- * Cases after which a runner is opened anew. Unicorn keeps some of what it has translated until it is
- * closed, and every case is new text.
- */
-const CASES_PER_RUNNER = 20_000;
-
-interface OpenRunner {
-  readonly runner: CaseRunner<unknown>;
-  cases: number;
-}
-
 interface Ran {
   readonly outcomes: readonly CaseOutcome[];
   readonly spent: Spent;
@@ -40,7 +29,7 @@ export class Station {
   readonly #subjects: Subjects;
   readonly #index: CellIndex;
   /** Open runners, all of one setting. */
-  readonly #open = new Map<FamilyName, OpenRunner>();
+  readonly #open = new Map<FamilyName, CaseRunner<unknown>>();
   #setting = '';
 
   constructor(subjects: Subjects) {
@@ -82,9 +71,8 @@ export class Station {
   }
 
   async #run(setting: Setting, family: FamilyName, cases: readonly unknown[]): Promise<Ran> {
-    const open = await this.#runner(setting, family);
-    const { runner } = open;
-    const before = runner.timing;
+    const runner = await this.#runner(setting, family);
+    const before = { ...runner.timing };
     try {
       const outcomes = await runner.run(cases);
       const { timing } = runner;
@@ -102,30 +90,26 @@ export class Station {
       // Nobody knows what state it is in.
       this.#close(family);
       throw error;
-    } finally {
-      open.cases += cases.length;
     }
   }
 
-  async #runner(setting: Setting, family: FamilyName): Promise<OpenRunner> {
+  async #runner(setting: Setting, family: FamilyName): Promise<CaseRunner<unknown>> {
     const key = `${setting.engine} ${setting.mutant}`;
     if (key !== this.#setting) this.close();
     this.#setting = key;
     const open = this.#open.get(family);
-    if (open !== undefined && open.cases < CASES_PER_RUNNER) return open;
-    this.#close(family);
+    if (open !== undefined) return open;
     const subject = this.#subjects.families[family];
     const suspects = suspectsOf(this.#subjects, setting);
     const { engine } = setting;
     const runner =
       engine === 'both' ? await openBoth(subject, suspects) : await subject.open({ ...suspects, engine });
-    const opened = { runner, cases: 0 };
-    this.#open.set(family, opened);
-    return opened;
+    this.#open.set(family, runner);
+    return runner;
   }
 
   #close(family: FamilyName): void {
-    this.#open.get(family)?.runner.close();
+    this.#open.get(family)?.close();
     this.#open.delete(family);
   }
 
