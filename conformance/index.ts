@@ -1,0 +1,9 @@
+export { KERNELS, type KernelName } from './combination.ts';
+export { combinationsOf, SHORT } from './combinations.ts';
+export {
+  askKernel,
+  type CombinationResult,
+  type ConformanceOptions,
+  type ConformanceReport,
+} from './conformance.ts';
+export { type Progress, SILENT, terminalProgress } from './progress.ts';
