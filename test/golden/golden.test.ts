@@ -10,12 +10,14 @@ import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
   formatListing,
+  HelperPair,
   listCode,
   type ProgRef,
   prepareTrampoline,
   REVISIONS,
   type RevisionName,
   TrampFlag,
+  type TrampolineConfig,
   type TrampolineRequest,
 } from '../../jit/index.ts';
 import { Bug, errnoName, hex64, toHex } from '../../lib/index.ts';
@@ -63,13 +65,27 @@ function describeRequest(revision: RevisionName, { id, request }: TrampolineVect
     ['image', `${hex64(request.image)}, ${request.imageSize} bytes`],
     ['im', hex64(request.im)],
     ['orig_call', hex64(request.origCall)],
+    ...built(request.config),
   ];
   return `${rows.map(([key, value]) => `${`${key}:`.padEnd(11)}${value}`).join('\n')}\n\n`;
 }
 
+/** What the kernel was built with, if there is something to tell. */
+function built(config: TrampolineConfig = {}): (readonly [string, string])[] {
+  const on = Object.entries(config).filter(([, value]) => value === true);
+  return on.length === 0 ? [] : [['build', on.map(([name]) => name).join(' ')]];
+}
+
 function programs(list: readonly ProgRef[]): string {
-  const one = ({ name, sleepable, jited }: ProgRef): string =>
-    [name, ...(sleepable ? ['sleepable'] : []), ...(jited ? [] : ['interpreted'])].join(' ');
+  const one = ({ name, sleepable, jited, kind, cookie }: ProgRef): string =>
+    [
+      name,
+      ...(sleepable ? ['sleepable'] : []),
+      ...(jited ? [] : ['interpreted']),
+      ...(kind === HelperPair.LSM_CGROUP ? ['lsm_cgroup'] : []),
+      ...(kind === HelperPair.PLAIN ? ['plain'] : []),
+      ...(cookie === undefined || cookie === 0n ? [] : [`cookie ${hex64(cookie)}`]),
+    ].join(' ');
   return list.map(one).join(', ') || 'none';
 }
 
@@ -117,5 +133,5 @@ describe.each(FILES)('%s', (name) => {
 });
 
 test('the cases that shall be shown are there', () => {
-  expect(FILES.length).toBeGreaterThanOrEqual(15);
+  expect(FILES.length).toBeGreaterThanOrEqual(35);
 });
