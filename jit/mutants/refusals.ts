@@ -22,7 +22,7 @@ const holds = (flags: number, both: number): boolean => (flags & both) === both;
 
 export const REFUSAL_MUTANTS: readonly EmitterMutant[] = [
   {
-    id: 'T2',
+    id: 'T2-emit',
     what: 'a function with as many arguments as registers is refused: >= for >',
     revisions: ['v5.13', 'v5.15'],
     apply: (revision) => ({
