@@ -1,0 +1,192 @@
+/*
+ * What an emitter answers to a case's request, and whether it may: an image with its length and sites as
+ * promised, or the errno that the kernel's rules ask for. Which of the two is decided here from the case
+ * alone, without the emitters.
+ */
+
+import {
+  type Prepared,
+  type ProgRef,
+  prepareTrampoline,
+  type Revision,
+  type RevisionName,
+  TrampFlag,
+  type TrampolineRequest,
+} from '../../jit/index.ts';
+import { Errno, errnoName, toHex } from '../../lib/index.ts';
+import type { Finding } from '../finding.ts';
+import { flagsOf, type ImageCase, type Kind, programsOf } from './case.ts';
+import type { Place } from './place.ts';
+
+const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, RET_FENTRY_RET } = TrampFlag;
+
+/** Argument registers. */
+const MAX_ARGS = 6;
+/** Bytes at the end of the room that stay free. */
+const SAFETY = 64;
+const PAGE = 4096;
+/** Room for the longest image that any case can ask for. */
+const AMPLE = 16384;
+/** What a text poke takes for a nop. */
+const NOP5 = '0f1f440000';
+const NOP5_BYTES = 5;
+
+/** An image that can be called, or why there is none. */
+export type Emitted = EmittedImage | { readonly image?: never; readonly findings: readonly Finding[] };
+
+export interface EmittedImage {
+  readonly image: Uint8Array;
+  readonly ipAfterCall: number | null;
+  readonly ipEpilogue: number | null;
+}
+
+/** Asks an emitter for a case's image. Findings without an image mean that the answer was wrong; none, a right refusal. */
+export function emit(one: ImageCase, place: Place, emitter: Revision | RevisionName): Emitted {
+  const room = PAGE - one.placing.offset;
+  const prepared = answer(one, place, emitter, room);
+  if ('findings' in prepared) return prepared;
+  const due = refusalOf(one);
+  if (due !== undefined) return { findings: prepared.ret === due ? [] : [refusalFinding(due, prepared)] };
+  // Length decides the rest: it is the emitter's own, and has to fit.
+  const ample = prepared.ret === -Errno.EFAULT ? answer(one, place, emitter, AMPLE) : prepared;
+  if ('findings' in ample) return ample;
+  if (ample.bytes === undefined) return { findings: [refusalFinding(undefined, ample)] };
+  const length = ample.bytes.length;
+  if (prepared.bytes === undefined) {
+    return { findings: length > room - SAFETY ? [] : [refusalFinding(undefined, prepared)] };
+  }
+  if (length > room - SAFETY) return { findings: [refusalFinding(-Errno.EFAULT, prepared)] };
+  const findings = [...siteFindings(one, prepared), ...roomFindings(one, place, emitter, prepared)];
+  if (findings.length > 0) return { findings };
+  const { bytes: image, ipAfterCall, ipEpilogue } = prepared;
+  return { image, ipAfterCall, ipEpilogue };
+}
+
+function answer(
+  one: ImageCase,
+  place: Place,
+  emitter: Revision | RevisionName,
+  imageSize: number,
+): Prepared | { readonly findings: readonly Finding[] } {
+  try {
+    return prepareTrampoline(emitter, requestOf(one, place, imageSize));
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return { findings: [{ rule: 'refusal', detail: `the emitter failed: ${error.message}` }] };
+  }
+}
+
+/** A case's request, at a place. */
+export function requestOf(one: ImageCase, place: Place, imageSize: number): TrampolineRequest {
+  const { fentry, fmodRet } = one;
+  const refs = (kind: Kind, first: number): ProgRef[] =>
+    one[kind].map(({ sleepable, jited }, i) => {
+      const { prog, bpfFunc, insnsi } = place.programs[first + i] ?? NO_PROGRAM;
+      return { prog, bpfFunc, insnsi, sleepable, jited, name: `${kind}[${i}]` };
+    });
+  return {
+    image: place.image,
+    imageSize,
+    im: place.im,
+    origCall: place.origCall,
+    argSizes: one.args.map(({ sizeBytes }) => sizeBytes),
+    retSize: one.ret?.sizeBytes ?? 0,
+    flags: flagsOf(one),
+    fentry: refs('fentry', 0),
+    fmodRet: refs('fmodRet', fentry.length),
+    fexit: refs('fexit', fentry.length + fmodRet.length),
+    helpers: place.helpers,
+    name: 'traced',
+  };
+}
+
+/**
+ * The errno, negative, that a request must be refused with whatever its image would be; undefined when
+ * nothing but the image's length can speak against it.
+ */
+export function refusalOf(one: ImageCase): number | undefined {
+  const flags = flagsOf(one);
+  const has = (flag: number): boolean => (flags & flag) !== 0;
+  if (one.args.length > MAX_ARGS) return -Errno.ENOTSUPP;
+  if (has(RESTORE_REGS) && has(SKIP_FRAME)) return -Errno.EINVAL;
+  if (one.revision !== 'v5.13' && has(RET_FENTRY_RET) && flags !== RET_FENTRY_RET) return -Errno.EINVAL;
+  const programs = programsOf(one).length > 0;
+  const callsFar = {
+    nothing: false,
+    helper: programs || has(CALL_ORIG),
+    program: programs,
+    original: has(CALL_ORIG),
+  };
+  return callsFar[one.placing.far] ? -Errno.EINVAL : undefined;
+}
+
+function refusalFinding(due: number | undefined, { ret }: Prepared): Finding {
+  const said = (value: number): string =>
+    value < 0 ? `-${errnoName(-value)}` : `an image of ${value} bytes`;
+  const expected = due === undefined ? 'an image' : said(due);
+  return {
+    rule: 'refusal',
+    detail: 'the emitter answers otherwise than the kernel',
+    expected,
+    seen: said(ret),
+  };
+}
+
+function siteFindings(
+  one: ImageCase,
+  { ret, bytes, ipAfterCall, ipEpilogue }: Prepared & { readonly bytes: Uint8Array },
+): readonly Finding[] {
+  const wrong = (detail: string, expected: string, seen: string): Finding[] => [
+    { rule: 'length-and-sites', detail, expected, seen },
+  ];
+  if (ret !== bytes.length) return wrong('the length is not that of the bytes', `${bytes.length}`, `${ret}`);
+  return sitesWrong(bytes, { ipAfterCall, ipEpilogue }, (flagsOf(one) & CALL_ORIG) !== 0, wrong);
+}
+
+/** The sites that an image needs so that it can be retired. */
+export function sitesWrong(
+  bytes: Uint8Array,
+  { ipAfterCall, ipEpilogue }: { readonly ipAfterCall: number | null; readonly ipEpilogue: number | null },
+  calls: boolean,
+  wrong: (detail: string, expected: string, seen: string) => Finding[],
+): readonly Finding[] {
+  const sites = Object.entries({ ip_after_call: ipAfterCall, ip_epilogue: ipEpilogue });
+  for (const [name, offset] of sites) {
+    if ((offset !== null) === calls) continue;
+    const when = calls ? 'an offset: the original is called' : 'none: the original is not called';
+    return wrong(
+      `${name} is not as it must be`,
+      when,
+      offset === null ? 'none' : `+0x${offset.toString(16)}`,
+    );
+  }
+  if (ipAfterCall === null || ipEpilogue === null) return [];
+  const there = toHex(bytes.subarray(ipAfterCall, ipAfterCall + NOP5_BYTES));
+  if (there !== NOP5) return wrong('no nop of 5 bytes at ip_after_call', NOP5, there);
+  if (ipEpilogue <= ipAfterCall || ipEpilogue >= bytes.length) {
+    const range = `+0x${ipAfterCall.toString(16)} to the end, +0x${bytes.length.toString(16)}`;
+    return wrong('ip_epilogue does not follow ip_after_call', range, `+0x${ipEpilogue.toString(16)}`);
+  }
+  return [];
+}
+
+/** The same request with as much room as the image needs, or less. */
+function roomFindings(
+  one: ImageCase,
+  place: Place,
+  emitter: Revision | RevisionName,
+  { bytes }: { readonly bytes: Uint8Array },
+): readonly Finding[] {
+  const { room } = one.placing;
+  if (room === 'page') return [];
+  const size = { exact: bytes.length + SAFETY, short: bytes.length + SAFETY - 1, none: SAFETY }[room];
+  const prepared = answer(one, place, emitter, size);
+  if ('findings' in prepared) return prepared.findings;
+  if (room !== 'exact')
+    return prepared.ret === -Errno.EFAULT ? [] : [refusalFinding(-Errno.EFAULT, prepared)];
+  if (prepared.bytes === undefined) return [refusalFinding(undefined, prepared)];
+  if (Buffer.compare(prepared.bytes, bytes) === 0) return [];
+  return [{ rule: 'length-and-sites', detail: 'other bytes come out where there is less room' }];
+}
+
+const NO_PROGRAM = { prog: 0n, bpfFunc: 0n, insnsi: 0n } as never;

@@ -1,0 +1,170 @@
+/* Cases from random numbers: mostly small ones, with every boundary that a rule has now and then. */
+
+import { type RevisionName, TrampFlag } from '../../jit/index.ts';
+import { hex64 } from '../../lib/index.ts';
+import type { FamilyOptions } from '../family.ts';
+import type { Random } from '../random.ts';
+import {
+  acceptedFlags,
+  flagsOf,
+  type ImageCase,
+  JUDGED_REVISIONS,
+  type Kind,
+  knownFlags,
+  type Placing,
+  type ProgramCase,
+  type ValueModel,
+} from './case.ts';
+
+const SIZES = [8, 8, 4, 4, 2, 1];
+
+/** Values at which something changes: signs and carries of each width, ends of the address space. */
+const BOUNDARIES: readonly bigint[] = [
+  0n,
+  1n,
+  0x7fn,
+  0x80n,
+  0xffn,
+  0x7fffn,
+  0x8000n,
+  0xffffn,
+  0x7fff_ffffn,
+  0x8000_0000n,
+  0xffff_ffffn,
+  0x1_0000_0000n,
+  0x7fff_ffff_ffffn,
+  0x8000_0000_0000n,
+  0xffff_8000_0000_0000n,
+  0x7fff_ffff_ffff_ffffn,
+  0x8000_0000_0000_0000n,
+  0xffff_ffff_8000_0000n,
+  0xffff_ffff_ffff_ff80n,
+  0xffff_ffff_ffff_ffffn,
+];
+
+/** What ends an fmod_ret chain: values that are zero, positive or negative by halves. */
+const SPOKEN: readonly bigint[] = [
+  1n,
+  0xffff_ffff_ffff_ffffn,
+  0xffff_ffff_ffff_ffean,
+  0xffff_ffffn,
+  0x1_0000_0000n,
+  0x8000_0000_0000_0000n,
+  0x8000_0000n,
+];
+
+/** Start times that are awkward: 0 means do not run, 1 means no time, others are zero or negative by halves. */
+const CLOCKS: readonly bigint[] = [0n, 1n, 0x1_0000_0000n, 0x8000_0000_0000_0000n, 0xffff_ffff_0000_0000n];
+const CLOCK = 1_000_000_000n;
+
+const ACCEPTED: Readonly<Partial<Record<RevisionName, readonly number[]>>> = Object.fromEntries(
+  JUDGED_REVISIONS.map((revision) => [revision, acceptedFlags(revision)]),
+);
+
+/** Programs of one kind at most. */
+const MAX_OF_A_KIND = 38;
+/** Of all kinds together: what a stage has places for. */
+const MAX_TOGETHER = 76;
+
+export function generate(random: Random, { revisions }: FamilyOptions): ImageCase {
+  const revision = random.pick(revisions);
+  const nrArgs = random.once(64) ? 7 : random.int(0, 6);
+  const args = Array.from({ length: nrArgs }, () => valueModel(random));
+  const counts = programCounts(random);
+  const flags = random.once(3) ? rawFlags(random, revision) : null;
+  const draft: ImageCase = {
+    revision,
+    args,
+    ret: random.once(4) ? null : valueModel(random),
+    flags,
+    fentry: programs(random, 'fentry', counts.fentry),
+    fmodRet: programs(random, 'fmodRet', counts.fmodRet),
+    fexit: programs(random, 'fexit', counts.fexit),
+    placing: placing(random),
+    registers: {
+      args: Array.from({ length: 6 }, () => hex64(value(random))),
+      saved: Array.from({ length: 6 }, () => hex64(random.u64())),
+      rax: hex64(random.u64()),
+    },
+    returns: { original: hex64(value(random)), body: hex64(value(random)) },
+    statistics: random.once(6),
+    clock: hex64(clock(random)),
+    retired: false,
+    watched: random.once(32),
+  };
+  const calls = (flagsOf(draft) & TrampFlag.CALL_ORIG) !== 0;
+  return withWrites(random, calls && random.once(5) ? { ...draft, retired: true } : draft);
+}
+
+/** Mostly what an emitter takes; now and then anything, bits included that it does not know. */
+function rawFlags(random: Random, revision: RevisionName): number {
+  return random.once(16) ? random.int(0, 63) : random.pick(ACCEPTED[revision] ?? []);
+}
+
+function valueModel(random: Random): ValueModel {
+  return { sizeBytes: random.pick(SIZES), signed: random.once(2) };
+}
+
+function value(random: Random): bigint {
+  return random.once(3) ? random.pick(BOUNDARIES) : random.u64();
+}
+
+function clock(random: Random): bigint {
+  if (random.once(2)) return CLOCK;
+  // The n-th reading is the awkward one.
+  return BigInt.asUintN(64, random.pick(CLOCKS) - 10n * BigInt(random.int(0, 6)));
+}
+
+function programCounts(random: Random): Readonly<Record<Kind, number>> {
+  const few = (): number => (random.once(2) ? 0 : random.once(4) ? random.int(2, 3) : 1);
+  if (!random.once(128)) return { fentry: few(), fmodRet: few(), fexit: few() };
+  const many = (): number =>
+    random.pick([0, 1, MAX_OF_A_KIND - 1, MAX_OF_A_KIND, random.int(2, MAX_OF_A_KIND)]);
+  const fentry = many();
+  const fmodRet = many();
+  return { fentry, fmodRet, fexit: Math.min(many(), MAX_TOGETHER - fentry - fmodRet) };
+}
+
+function programs(random: Random, kind: Kind, count: number): readonly ProgramCase[] {
+  return Array.from({ length: count }, () => ({
+    sleepable: random.once(3),
+    jited: !random.once(8),
+    wantsIp: random.once(4),
+    running: random.once(8),
+    returns: hex64(kind === 'fmodRet' ? spoken(random) : value(random)),
+    writes: null,
+    calls: random.once(16),
+    faults: random.once(256),
+  }));
+}
+
+function spoken(random: Random): bigint {
+  return random.once(3) ? random.pick(SPOKEN) : 0n;
+}
+
+function placing(random: Random): Placing {
+  return {
+    offset: random.once(4) ? random.int(0, 255) : 0,
+    low: random.once(8),
+    room: random.once(32) ? random.pick(['exact', 'short', 'none']) : 'page',
+    far: random.once(64) ? random.pick(['helper', 'program', 'original']) : 'nothing',
+  };
+}
+
+/** Lets some programs write to their context: an argument, or the result where there is room for one. */
+function withWrites(random: Random, one: ImageCase): ImageCase {
+  const keeps = TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET;
+  const hasResult = (flagsOf(one) & knownFlags(one.revision) & keeps) !== 0;
+  const words = one.args.length + (hasResult ? 1 : 0);
+  if (words === 0) return one;
+  const sometimes = (prog: ProgramCase): ProgramCase =>
+    random.once(8)
+      ? { ...prog, writes: { word: random.int(0, words - 1), value: hex64(value(random)) } }
+      : prog;
+  return {
+    ...one,
+    fentry: one.fentry.map(sometimes),
+    fmodRet: one.fmodRet.map(sometimes),
+    fexit: one.fexit.map(sometimes),
+  };
+}

@@ -1,0 +1,92 @@
+/* Smaller cases: fewer programs and arguments first, then plainer manners, plainer surroundings, plainer numbers. */
+
+import { flagsOf, type ImageCase, KINDS, type Kind, type ProgramCase, type ValueModel } from './case.ts';
+
+const PLAIN_VALUE: ValueModel = { sizeBytes: 8, signed: false };
+const PLAIN_CLOCK = '0x3b9aca00';
+
+/** Numbers that tell registers apart at a glance. */
+const plainWord = (i: number): string => `0x${((i + 1) * 0x11).toString(16)}`;
+
+/** Every case that is smaller by one thing. */
+export function* shrink(one: ImageCase): Iterable<ImageCase> {
+  for (const kind of KINDS) yield* fewerPrograms(one, kind);
+  yield* fewerArgs(one);
+  yield* plainerPrograms(one);
+  yield* plainerCase(one);
+}
+
+function* fewerPrograms(one: ImageCase, kind: Kind): Iterable<ImageCase> {
+  const programs = one[kind];
+  const { length } = programs;
+  if (length > 2) {
+    const half = length >> 1;
+    yield { ...one, [kind]: programs.slice(0, half) };
+    yield { ...one, [kind]: programs.slice(half) };
+  }
+  for (let i = 0; i < length; i++) yield { ...one, [kind]: programs.toSpliced(i, 1) };
+}
+
+function* fewerArgs(one: ImageCase): Iterable<ImageCase> {
+  for (let i = one.args.length - 1; i >= 0; i--) {
+    const args = one.args.toSpliced(i, 1);
+    // A write to a word that is gone goes, too.
+    const kept = (prog: ProgramCase): ProgramCase =>
+      prog.writes !== null && prog.writes.word >= args.length ? { ...prog, writes: null } : prog;
+    yield {
+      ...one,
+      args,
+      fentry: one.fentry.map(kept),
+      fmodRet: one.fmodRet.map(kept),
+      fexit: one.fexit.map(kept),
+    };
+  }
+  for (const [i, arg] of one.args.entries()) {
+    if (arg.sizeBytes !== 8) yield { ...one, args: one.args.with(i, PLAIN_VALUE) };
+    else if (arg.signed) yield { ...one, args: one.args.with(i, PLAIN_VALUE) };
+  }
+}
+
+function* plainerPrograms(one: ImageCase): Iterable<ImageCase> {
+  for (const kind of KINDS) {
+    for (const [i, prog] of one[kind].entries()) {
+      for (const plainer of plainerProgram(prog, kind)) yield { ...one, [kind]: one[kind].with(i, plainer) };
+    }
+  }
+}
+
+function* plainerProgram(prog: ProgramCase, kind: Kind): Iterable<ProgramCase> {
+  if (prog.calls) yield { ...prog, calls: false };
+  if (prog.faults) yield { ...prog, faults: false };
+  if (prog.writes !== null) yield { ...prog, writes: null };
+  if (prog.running) yield { ...prog, running: false };
+  if (!prog.jited) yield { ...prog, jited: true };
+  if (prog.sleepable) yield { ...prog, sleepable: false };
+  if (prog.wantsIp) yield { ...prog, wantsIp: false };
+  const plain = kind === 'fmodRet' && BigInt(prog.returns) !== 0n ? ['0x0', '0x1'] : ['0x0'];
+  for (const returns of plain) {
+    if (BigInt(prog.returns) > BigInt(returns)) yield { ...prog, returns };
+  }
+}
+
+function* plainerCase(one: ImageCase): Iterable<ImageCase> {
+  const { placing, registers, returns } = one;
+  if (one.flags !== null && flagsOf({ ...one, flags: null }) === one.flags) yield { ...one, flags: null };
+  if (one.retired) yield { ...one, retired: false };
+  if (one.statistics) yield { ...one, statistics: false };
+  if (one.watched) yield { ...one, watched: false };
+  if (one.clock !== PLAIN_CLOCK) yield { ...one, clock: PLAIN_CLOCK };
+  if (placing.room !== 'page') yield { ...one, placing: { ...placing, room: 'page' } };
+  if (placing.far !== 'nothing') yield { ...one, placing: { ...placing, far: 'nothing' } };
+  if (placing.low) yield { ...one, placing: { ...placing, low: false } };
+  if (placing.offset !== 0) yield { ...one, placing: { ...placing, offset: 0 } };
+  if (one.ret !== null) yield { ...one, ret: null };
+  const plain = {
+    args: registers.args.map((_, i) => plainWord(i)),
+    saved: registers.saved.map((_, i) => plainWord(i + 6)),
+    rax: plainWord(12),
+  };
+  if (JSON.stringify(plain) !== JSON.stringify(registers)) yield { ...one, registers: plain };
+  const answers = { original: plainWord(13), body: plainWord(14) };
+  if (JSON.stringify(answers) !== JSON.stringify(returns)) yield { ...one, returns: answers };
+}

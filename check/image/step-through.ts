@@ -1,0 +1,132 @@
+/*
+ * One case, instruction by instruction: what the image writes is looked at after each of its instructions,
+ * and, on request, everything is kept that blame.ts needs to say which of them is at fault.
+ */
+
+import type { Fault, RegisterName } from '../../emu/index.ts';
+import { Bug, type Kaddr } from '../../lib/index.ts';
+import { CALLER_BYTES } from './log.ts';
+import type { Ended, Ready, Stage } from './stage.ts';
+
+/** How far below rsp a write is noticed, bytes. */
+const BELOW_BYTES = 256;
+
+/** A write that an image may not do. */
+export interface Violation {
+  readonly rule: 'writes-below-rsp' | 'writes-outside-frame';
+  /** Bytes from the image's start to the instruction. */
+  readonly offset: number;
+  /** Where it wrote, relative to rsp before the instruction. */
+  readonly fromRsp: number;
+}
+
+/** The image is about to execute an instruction. */
+export interface TracePoint {
+  readonly offset: number;
+  readonly regs: Readonly<Record<RegisterName, bigint>>;
+  /** The stack from `stackStart` on. */
+  readonly stack: Uint8Array;
+  /** Where the log stands, in words. */
+  readonly cursor: number;
+}
+
+export interface Stepped {
+  readonly ended: Ended;
+  readonly violations: readonly Violation[];
+  readonly trace: readonly TracePoint[];
+  readonly stackStart: Kaddr;
+}
+
+const REGISTERS: readonly RegisterName[] = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rbx',
+  'rsp',
+  'rbp',
+  'rsi',
+  'rdi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+  'rip',
+];
+
+/**
+ * Executes a case.
+ * @param length bytes of its image
+ * @param keep whether to keep the trace: slow
+ */
+export function stepThrough(
+  stage: Stage,
+  ready: Ready,
+  length: number,
+  { steps, keep }: { readonly steps: number; readonly keep: boolean },
+): Stepped {
+  const { stack: addresses, top } = stage.callers;
+  const driverRsp = addresses[top];
+  const cpu = stage.begin(ready, steps);
+  const { base } = cpu.stack;
+  if (driverRsp === undefined) throw new Bug('a stack that ends below the driver');
+  const size = Number(driverRsp - base) + CALLER_BYTES;
+  const stack = stage.machine.memory.bytes(base, size);
+  const before = new Uint8Array(size);
+  const { image } = ready.seat.place;
+  const end = image + BigInt(length);
+  const violations: Violation[] = [];
+  const trace: TracePoint[] = [];
+  /** Where in the stack each image's own part ends, the innermost call last. */
+  const entries: number[] = [];
+
+  let fault: Fault | null = null;
+  for (;;) {
+    const rip = cpu.regs.get('rip');
+    const inside = rip >= image && rip < end;
+    const offset = inside ? Number(rip - image) : 0;
+    let rsp = 0;
+    if (inside) {
+      rsp = Number(cpu.regs.get('rsp') - base);
+      if (offset === 0) entries.push(rsp);
+      before.set(stack);
+      if (keep) {
+        const regs = Object.fromEntries(REGISTERS.map((name) => [name, cpu.regs.get(name)]));
+        trace.push({
+          offset,
+          regs: regs as TracePoint['regs'],
+          stack: before.slice(),
+          cursor: stage.cursor,
+        });
+      }
+    }
+    const { reason, fault: stopped } = cpu.step();
+    if (inside) {
+      const after = Number(cpu.regs.get('rsp') - base);
+      const entry = entries.at(-1) ?? size;
+      const low = Math.max(0, Math.min(rsp, after, size));
+      const note = (rule: Violation['rule'], at: number): void => {
+        if (at >= 0) violations.push({ rule, offset, fromRsp: at - rsp });
+      };
+      note('writes-below-rsp', firstChange(before, stack, Math.max(0, low - BELOW_BYTES), low));
+      note('writes-outside-frame', firstChange(before, stack, entry, size));
+      if (after > entry) entries.pop();
+    }
+    if (reason === 'steps') continue;
+    fault = stopped;
+    break;
+  }
+  const ended = { from: stage.logStart(ready.seat.number), to: stage.cursor, fault };
+  return { ended, violations, trace, stackStart: base };
+}
+
+/** The first byte that differs between two offsets; negative when none does. */
+function firstChange(one: Uint8Array, other: Uint8Array, from: number, to: number): number {
+  if (from >= to || Buffer.compare(one.subarray(from, to), other.subarray(from, to)) === 0) return -1;
+  let at = from;
+  while (one[at] === other[at]) at++;
+  return at;
+}
