@@ -52,14 +52,14 @@ export class Apt {
     return parsePackages(ran.stdout);
   }
 
-  /** Downloads one package into a folder. @throws InputError */
-  async download(name: string, folder: string): Promise<void> {
-    const ran = await this.#run('apt-get', ['-qq', 'download', name], folder);
+  /** Downloads packages into a folder. @throws InputError */
+  async download(names: readonly string[], folder: string): Promise<void> {
+    const ran = await this.#run('apt-get', ['-qq', 'download', ...names], folder);
     if (ran.status !== 0) {
       throw new InputError(
         'apt-get',
         undefined,
-        `cannot download ${name}: ${lastLine(ran)}; is there a network?`,
+        `cannot download ${names.join(', ')}: ${lastLine(ran)}; is there a network?`,
       );
     }
   }

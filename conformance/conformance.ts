@@ -116,12 +116,7 @@ function chosen(kernel: KernelName, only: readonly string[] | undefined): Combin
   if (only === undefined) return all;
   const unknown = only.find((name) => all.every((combination) => combination.name !== name));
   if (unknown !== undefined) {
-    const names = all.map(({ name }) => name).join(', ');
-    throw new InputError(
-      '--only',
-      undefined,
-      `${unknown} is no combination of ${kernel}; there are ${names}`,
-    );
+    throw new InputError('--only', undefined, `${unknown} is no combination of ${kernel}; --list names them`);
   }
   return all.filter(({ name }) => only.includes(name));
 }

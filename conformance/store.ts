@@ -52,10 +52,7 @@ export class Store {
     const whole = join(this.folder, plan.name);
     if (existsSync(whole)) return whole;
     const archives = await this.#manifest(plan);
-    const files: string[] = [];
-    for (const [i, archive] of archives.entries()) {
-      files.push(await this.#fetch(archive, `${plan.name}: archive ${i + 1} of ${archives.length}`));
-    }
+    const files = await this.#fetch(plan.name, archives);
     const unpacked = mkdtempSync(join(this.folder, 'unpacking-'));
     try {
       for (const [i, file] of files.entries()) {
@@ -92,30 +89,42 @@ export class Store {
     return found;
   }
 
-  /** Downloads an archive unless it is there and whole. */
-  async #fetch(archive: Archive, label: string): Promise<string> {
+  /** Downloads those archives that are not there and whole. */
+  async #fetch(name: string, archives: readonly Archive[]): Promise<string[]> {
     const folder = join(this.folder, 'archives');
-    const path = join(folder, archive.file);
     mkdirSync(folder, { recursive: true });
-    if (await isWhole(path, archive)) return path;
-    rmSync(path, { force: true });
+    const path = ({ file }: Archive): string => join(folder, file);
+    const missing: Archive[] = [];
+    for (const archive of archives) {
+      if (await isWhole(path(archive), archive)) continue;
+      rmSync(path(archive), { force: true });
+      missing.push(archive);
+    }
+    if (missing.length > 0) await this.#download(name, missing, folder);
+    for (const archive of missing) {
+      if (await isWhole(path(archive), archive)) continue;
+      rmSync(path(archive), { force: true });
+      const advice = `delete ${join(this.folder, `${name}.json`)} and run this again`;
+      throw new InputError(archive.file, undefined, `came damaged, or there is a newer one; ${advice}`);
+    }
+    return archives.map(path);
+  }
+
+  async #download(name: string, archives: readonly Archive[], folder: string): Promise<void> {
+    const all = archives.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const watch = setInterval(() => {
-      const done = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-      this.#progress.say(`${label}: ${megabytes(done)} of ${megabytes(archive.sizeBytes)} MB`);
+      const sizes = archives.map(
+        ({ file }) => statSync(join(folder, file), { throwIfNoEntry: false })?.size ?? 0,
+      );
+      const done = sizes.reduce((sum, size) => sum + size, 0);
+      this.#progress.say(`${name}: ${megabytes(done)} of ${megabytes(all)} MB`);
     }, 200);
     try {
-      await this.#apt.download(archive.package, folder);
+      const names = archives.map((archive) => archive.package);
+      await this.#apt.download(names, folder);
     } finally {
       clearInterval(watch);
     }
-    if (await isWhole(path, archive)) return path;
-    rmSync(path, { force: true });
-    const manifest = `${label.slice(0, label.indexOf(':'))}.json`;
-    throw new InputError(
-      archive.file,
-      undefined,
-      `came damaged, or the archive holds a newer one; delete ${join(this.folder, manifest)} and run this again`,
-    );
   }
 }
 
