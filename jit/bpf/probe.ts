@@ -51,7 +51,10 @@ export const guardNull: Guard = ({ asm }, { src }, { load }) => {
   asm.jccShort('ne', load);
 };
 
-/** Above the user's addresses and a page more, as pointer and with the offset (v5.15, v6.1). */
+/**
+ * Above the user's addresses and a page more, as pointer and with the offset (v5.15, v6.1). A negative offset always
+ * carries, as if the address had wrapped around: such loads are never tried. That is the kernel's mistake, not ours.
+ */
 export const guardUser: Guard = ({ asm, config }, { src, off }, { load, zero }) => {
   asm.movImm64(AUX, config.taskSizeMax + PAGE + BigInt(Math.abs(off)));
   asm.alu('cmp', home(src), AUX, 'the pointer');
