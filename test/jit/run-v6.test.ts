@@ -259,7 +259,11 @@ describe.each(['v6.1', 'v6.12'] as const)('%s', (revision) => {
     argSizes.reduce((sum, size) => sum + Math.ceil(size / 8), 0);
   const situations: fc.Arbitrary<Situation> = fc.record({
     argSizes: fc
-      .array(fc.constantFrom(1, 2, 4, 8, 8, 8, 12, 16), { maxLength: limit })
+      .oneof(
+        fc.array(fc.constantFrom(1, 2, 4, 8, 8, 8, 12, 16), { maxLength: limit }),
+        // one argument more than there are registers, long and short
+        fc.constantFrom(1, 4, 5, 8).map((last) => [8, 8, 16, 8, 8, last]),
+      )
       .filter((argSizes) => count(argSizes) <= limit),
     flags: fc.constantFrom(
       RESTORE_REGS,
