@@ -12,18 +12,28 @@ import type { ImageRule } from '../rules.ts';
 import { describe, flagsOf, type ImageCase, type Kind, knownFlags, programsOf } from './case.ts';
 import { type Event, type EventWord, readEvents } from './events.ts';
 import { ARGS, DIRECTION_FLAG, EventKind, ScriptDeed } from './log.ts';
-import type { Tried } from './runner.ts';
+import type { Tried } from './trial.ts';
 
 const { CALL_ORIG, IP_ARG, RET_FENTRY_RET } = TrampFlag;
 
 /** Where blame.ts has to look for the instruction at fault. */
 export type Hint =
-  /** Who wrote this register last before the record at `at`? */
-  | { readonly what: 'register'; readonly at: number; readonly name: RegisterName; readonly expected: bigint }
+  /**
+   * Who wrote this register last before the record at `at`? `expected`: what it should hold, when that comes
+   * from the frame.
+   */
+  | {
+      readonly what: 'register';
+      readonly at: number;
+      readonly name: RegisterName;
+      readonly expected: bigint | undefined;
+    }
   /** Who wrote this memory last? */
   | { readonly what: 'memory'; readonly at: number; readonly address: bigint; readonly sizeBytes: number }
-  /** Who made control go there? */
+  /** Who made control go there: a branch, or the call itself? */
   | { readonly what: 'flow'; readonly at: number }
+  /** Who called? */
+  | { readonly what: 'call'; readonly at: number }
   | { readonly what: 'instruction'; readonly offset: number };
 
 /** A finding that is not complete yet. */
@@ -42,6 +52,8 @@ type Act =
   | 'body'
   | 'nested'
   | 'return';
+
+const ENDS: readonly Act[] = ['body', 'return', 'nested'];
 
 /** What a record is about. */
 interface Role {
@@ -106,6 +118,7 @@ class Judgement {
     if (want.kind !== have.kind || want.words.get('who') !== have.words.get('who')) {
       return [this.#outOfOrder(want, have, index)];
     }
+    if (this.#entersAnother(want, have, index)) return [this.#outOfOrder(want, have, index)];
     const wrong = this.#words(want, have, index);
     if (wrong.length > 0) return wrong;
     if (want.kind === EventKind.original) this.#originalCalled = true;
@@ -114,6 +127,13 @@ class Judgement {
       this.#shift = (have.words.get('rsp') as bigint) - (want.words.get('rsp') as bigint);
     }
     return [];
+  }
+
+  /** Whether a program is entered when it is another one's turn. */
+  #entersAnother(want: Event, have: Event, index: number): boolean {
+    if (this.#roleOf(want, index).act !== 'enter') return false;
+    const prog = have.words.get('rdi');
+    return prog !== want.words.get('rdi') && this.#programAt(prog) !== undefined;
   }
 
   /** Whether the program that runs now calls the traced function. Counts it. */
@@ -137,7 +157,7 @@ class Judgement {
         this.#verdict(
           rule,
           `${role.name}: ${word}`,
-          { expected: hex64(this.#shown(word, value)), seen: hex64(seen) },
+          { expected: hex64(this.#shown(word, value)), seen: hex64(this.#masked(word, seen)) },
           this.#wordHint(word, value, have, role),
         ),
       );
@@ -208,15 +228,13 @@ class Judgement {
         return 'tramp-enter-exit';
       case 'tramp-exit':
         return this.#late() ? 'retired-epilogue' : 'tramp-enter-exit';
-      case 'enter':
-        return this.#programAt(have.words.get('rdi')) === undefined ? 'enter-exit-pair' : 'program-order';
       case 'exit':
         return word === 'rsi' ? 'start-time' : 'enter-exit-pair';
       case 'program':
         if (word === 'rsi') return 'interpreter-insnsi';
         return this.#contextFits(have) ? undefined : 'context-in-frame';
       default:
-        return 'call-target';
+        return 'enter-exit-pair';
     }
   }
 
@@ -245,7 +263,14 @@ class Judgement {
   }
 
   #shown(word: EventWord, value: bigint): bigint {
-    return word === 'rbp' || word === 'rsp' ? BigInt.asUintN(64, value + this.#shift) : value;
+    if (word === 'rbp' || word === 'rsp') return BigInt.asUintN(64, value + this.#shift);
+    return this.#masked(word, value);
+  }
+
+  /** A word of the context without what the rules leave open in it. */
+  #masked(word: EventWord, value: bigint): bigint {
+    const arg = this.#one.args[Number(/^ctx\[(\d+)\]$/.exec(word)?.[1] ?? -1)];
+    return arg === undefined ? value : BigInt.asUintN(8 * arg.sizeBytes, value);
   }
 
   #wordHint(word: EventWord, expected: bigint, have: Event, role: Role): Hint | undefined {
@@ -256,6 +281,7 @@ class Judgement {
       const address = (have.words.get('rdi') as bigint) + 8n * BigInt(index);
       return { what: 'memory', at, address, sizeBytes: this.#one.args[index]?.sizeBytes ?? 8 };
     }
+    const fromFrame = role.act === 'original' || role.act === 'body' || word === 'rax';
     switch (word) {
       case 'savedRbp':
       case 'returnAddress': {
@@ -263,7 +289,7 @@ class Judgement {
         return { what: 'memory', at, address: (have.words.get('rbp') as bigint) + above, sizeBytes: 8 };
       }
       case 'changed':
-        return { what: 'register', at, name: 'rbx', expected };
+        return { what: 'register', at, name: 'rbx', expected: undefined };
       case 'rdi':
       case 'rsi':
       case 'rdx':
@@ -278,12 +304,9 @@ class Judgement {
       case 'r13':
       case 'r14':
       case 'r15':
-        return { what: 'register', at, name: word, expected: this.#shown(word, expected) };
-      case 'direction':
-      case 'flags':
-        return { what: 'flow', at };
+        return { what: 'register', at, name: word, expected: fromFrame ? expected : undefined };
       default:
-        return role.act === 'return' ? undefined : { what: 'flow', at };
+        return role.act === 'return' ? undefined : { what: 'call', at };
     }
   }
 
@@ -307,6 +330,7 @@ class Judgement {
 
   #orderRule(want: Role | undefined, have: Role, record: Event, index: number): ImageRule {
     if (want === undefined) return 'no-fault';
+    if (ENDS.includes(want.act) && ENDS.includes(have.act)) return 'return-place';
     if (this.#late()) return 'retired-epilogue';
     const sameHelper = want.act === have.act && (want.act === 'enter' || want.act === 'exit');
     if (sameHelper && want.sleepable !== have.sleepable) {
@@ -322,31 +346,36 @@ class Judgement {
     if (want.act === 'program') return 'program-runs';
     if (want.act === 'exit' || have.act === 'exit') return 'enter-exit-pair';
     if (want.act === 'tramp-enter' || have.act === 'tramp-enter') return 'tramp-enter-exit';
-    const chain = this.#chainRule(want, have);
+    const chain = this.#chainRule(want, have, index);
     if (chain !== undefined) return chain;
     if (want.act === 'original' || have.act === 'original') {
       const other = want.act === 'original' ? have.act : want.act;
       return other === 'enter' ? 'program-order' : 'original-called';
     }
+    if (have.act === 'tramp-exit' && this.#entersAfter(index)) return 'tramp-enter-exit';
     if (want.act === 'enter' || have.act === 'enter') return 'program-order';
-    if (want.act === 'tramp-exit' || have.act === 'tramp-exit') return 'tramp-enter-exit';
-    const ends: readonly Act[] = ['body', 'return', 'nested'];
-    return ends.includes(want.act) && ends.includes(have.act) ? 'return-place' : 'call-target';
+    return want.act === 'tramp-exit' || have.act === 'tramp-exit' ? 'tramp-enter-exit' : 'call-target';
   }
 
   /** What has to do with who speaks for the original. */
-  #chainRule(want: Role, have: Role): ImageRule | undefined {
-    const { fmodRet } = this.#one;
-    if (fmodRet.length === 0 || (this.#flags & CALL_ORIG) === 0) return undefined;
-    const spoken = !this.#expected.some(({ kind }) => kind === EventKind.original);
-    const [wanted, found] = [this.#kindOf(want.program), this.#kindOf(have.program)];
+  #chainRule(want: Role, have: Role, index: number): ImageRule | undefined {
+    if (this.#one.fmodRet.length === 0) return undefined;
+    const wanted = this.#kindOf(want.program);
+    const found = this.#kindOf(have.program);
     const begun = wanted !== 'fentry';
-    if (have.act === 'original' && begun && (spoken || wanted === 'fmodRet')) return 'fmod-ret-chain';
-    if (want.act === 'original') return 'fmod-ret-chain';
-    if (spoken && found === 'fmodRet' && wanted !== 'fmodRet' && begun) return 'fmod-ret-chain';
-    if (wanted === 'fmodRet' && found !== 'fmodRet' && found !== 'fentry') return 'fmod-ret-chain';
-    if (spoken && wanted === 'fexit' && have.act === 'tramp-exit') return 'fmod-ret-chain';
-    return undefined;
+    const spoken = !this.#expected.some(({ kind }) => kind === EventKind.original);
+    const early = wanted === 'fmodRet' && found !== 'fmodRet' && found !== 'fentry';
+    const late = begun && wanted !== 'fmodRet' && found === 'fmodRet';
+    if (early || late || want.act === 'original') return 'fmod-ret-chain';
+    if (have.act === 'original') return begun && spoken ? 'fmod-ret-chain' : undefined;
+    const skipsAll = wanted === 'fexit' && have.act === 'tramp-exit' && !this.#entersAfter(index);
+    return spoken && skipsAll ? 'fmod-ret-chain' : undefined;
+  }
+
+  /** Whether programs are entered after an observed record. */
+  #entersAfter(index: number): boolean {
+    const later = this.#observed.slice(index + 1);
+    return later.some((event) => this.#roleOf(event, undefined).act === 'enter');
   }
 
   // -- ends ---------------------------------------------------------------------------------------
@@ -367,7 +396,7 @@ class Judgement {
     const inside = fault.rip >= start && offset < image.length;
     const hint: Hint = inside
       ? { what: 'instruction', offset }
-      : { what: 'flow', at: Number.MAX_SAFE_INTEGER };
+      : { what: 'call', at: Number.MAX_SAFE_INTEGER };
     const rule = this.#faultRule(fault, inside, awaited);
     return this.#verdict(rule, fault.detail, { expected: awaited.name, seen: fault.kind }, hint);
   }
@@ -384,6 +413,7 @@ class Judgement {
         return inside ? 'writes-outside-frame' : 'terminates';
       case 'read-unmapped':
       case 'general-protection':
+        if (fault.rip === fault.address) return 'call-target';
         if (inside || !this.#inGuestCode(fault.rip)) return 'no-fault';
         return awaited.act === 'program' ? 'context-in-frame' : 'rbp-chain';
       default:

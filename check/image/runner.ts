@@ -4,47 +4,34 @@
  */
 
 import type { Fault } from '../../emu/index.ts';
-import { type Revision, type RevisionName, RUNTIME_BUGS, type RuntimeBug } from '../../jit/index.ts';
-import { InputError, type Kaddr } from '../../lib/index.ts';
+import {
+  insnAt,
+  prepareTrampoline,
+  type Revision,
+  type RevisionName,
+  RUNTIME_BUGS,
+  type RuntimeBug,
+  stepPath,
+} from '../../jit/index.ts';
+import { InputError } from '../../lib/index.ts';
 import type { CaseOutcome, CaseRunner, RunnerOptions, Timing } from '../family.ts';
 import type { Finding } from '../finding.ts';
 import { type ImageCase, JUDGED_REVISIONS } from './case.ts';
 import { cellsOf } from './cells.ts';
-import { type EmittedImage, emit } from './emission.ts';
-import { type Counters, Expectation } from './expectation.ts';
-import { judge } from './judge.ts';
+import { type EmittedImage, emit, requestOf } from './emission.ts';
+import { Expectation } from './expectation.ts';
 import { Oracle } from './oracle.ts';
 import { MAX_PROGRAMS, Places } from './places.ts';
 import { type Ended, type Ready, Stage } from './stage.ts';
-import { stepThrough, type Violation } from './step-through.ts';
+import { type Setting, STEPS, tryAlone } from './trial.ts';
 
 /** Cases in one call of the guest. */
 const SEATS = 128;
 /** Cases after which a stage is opened anew: Unicorn keeps what it has translated until it is closed. */
 const CASES_PER_STAGE = 20_000;
-/** Instructions that a case takes at most: the largest one, with programs that call again. */
-const STEPS = 200_000;
+const PAGE_BYTES = 4096;
 const JMP_REL32 = 0xe9;
 const JUMP_BYTES = 5;
-
-/** A case that was tried alone: everything there is to judge it by. */
-export interface Tried {
-  readonly ready: Ready;
-  /** The image as it was called. */
-  readonly image: Uint8Array;
-  /** The guest code around it. */
-  readonly guest: { readonly start: Kaddr; readonly bytes: number };
-  readonly expectation: Expectation;
-  /** The log's words; what belongs to the case begins at `ended.from`. */
-  readonly log: BigUint64Array;
-  readonly ended: Ended;
-  readonly counters: readonly Counters[];
-  /** References by atomic counting, and whether the last one was put. */
-  readonly references: { readonly count: bigint; readonly released: boolean };
-  /** What was written that nobody may write. */
-  readonly damage: string | undefined;
-  readonly violations: readonly Violation[];
-}
 
 /** Opens a runner. @throws InputError when the engine is not there */
 export async function openImageRunner(options: RunnerOptions): Promise<CaseRunner<ImageCase>> {
@@ -250,36 +237,35 @@ class ImageRunner implements CaseRunner<ImageCase> {
 
   #runAlone(theatre: Theatre, entry: Entry): void {
     const { stage, places } = theatre;
-    const expectation = this.#expectation;
-    expectation.clear();
-    const ready = this.#seat(theatre, entry);
-    stage.writeScripts(expectation, [ready]);
-    const { one, emitted } = entry;
-    const stepped = one.watched
-      ? stepThrough(stage, ready, emitted?.image.length ?? 0, { steps: STEPS, keep: false })
-      : undefined;
-    const ended = stepped?.ended ?? (stage.call([ready], STEPS)[0] as Ended);
-    this.#spend('run');
-    const counters = stage.takeCounters(ready);
-    const references = places.atomicReferences(entry.seat);
-    if (one.retired) places.setReferences(entry.seat, false);
-    stage.takeReferences(entry.seat);
-    const damage = this.#damage(theatre);
-    entry.calls = ready.expected.calls;
-    const violations = stepped?.violations ?? [];
-    entry.findings = judge({
-      ready,
-      image: emitted?.image ?? new Uint8Array(),
-      guest: { start: stage.guest.start, bytes: stage.guest.bytes.length },
-      expectation,
-      log: stage.log,
-      ended,
-      counters,
-      references,
-      damage,
-      violations,
-    });
+    const { one, seat } = entry;
+    const { image, ipAfterCall, ipEpilogue } = entry.emitted as EmittedImage;
+    const setting: Setting = {
+      stage,
+      expectation: this.#expectation,
+      image: one.retired ? retired(image, ipAfterCall, ipEpilogue) : image,
+      seat: () => {
+        const ready = this.#seat(theatre, entry);
+        entry.calls = ready.expected.calls;
+        return ready;
+      },
+      clear: () => {
+        const references = places.atomicReferences(seat);
+        if (one.retired) places.setReferences(seat, false);
+        stage.takeReferences(seat);
+        return { references, damage: this.#damage(theatre) };
+      },
+      stepAt: (offset) => this.#stepAt(theatre, entry, offset),
+    };
+    entry.findings = tryAlone(setting, one.watched);
     this.#spend('check');
+  }
+
+  #stepAt({ places }: Theatre, { one, seat }: Entry, offset: number): string | undefined {
+    const request = requestOf(one, places.seat(seat, one.placing).place, PAGE_BYTES);
+    const prepared = prepareTrampoline(this.#emitter(one.revision), request, { provenance: true });
+    const code = prepared.bytes === undefined ? undefined : prepared.code;
+    const insn = code === undefined ? undefined : insnAt(code, offset);
+    return insn === undefined ? undefined : stepPath(insn.step);
   }
 }
 

@@ -1,0 +1,97 @@
+/* One case tried alone: called, judged, and called once more to find the instruction at fault. */
+
+import type { Kaddr } from '../../lib/index.ts';
+import type { Finding } from '../finding.ts';
+import { blame, placeOf } from './blame.ts';
+import type { Counters, Expectation } from './expectation.ts';
+import { judge, type Verdict } from './judge.ts';
+import type { Ended, Ready, Stage } from './stage.ts';
+import { type Stepped, stepThrough, type Violation } from './step-through.ts';
+
+/** Instructions that a case takes at most: the largest one, with programs that call again. */
+export const STEPS = 200_000;
+
+/** What a call left behind in its seat. */
+export interface Remains {
+  /** References by atomic counting, and whether the last one was put. */
+  readonly references: { readonly count: bigint; readonly released: boolean };
+  /** What was written that nobody may write. */
+  readonly damage: string | undefined;
+}
+
+/** A case and where it is put. */
+export interface Setting {
+  readonly stage: Stage;
+  readonly expectation: Expectation;
+  /** The image as it is called. */
+  readonly image: Uint8Array;
+  /** Puts everything in its place, afresh each time. */
+  seat(): Ready;
+  /** Puts everything back. */
+  clear(ready: Ready): Remains;
+  /** The emitter's step that made an instruction of the image. */
+  stepAt(offset: number): string | undefined;
+}
+
+/** A case that was tried: everything there is to judge it by. */
+export interface Tried extends Remains {
+  readonly ready: Ready;
+  readonly image: Uint8Array;
+  /** The guest code around it. */
+  readonly guest: { readonly start: Kaddr; readonly bytes: number };
+  readonly expectation: Expectation;
+  /** The log's words; what belongs to the case begins at `ended.from`. */
+  readonly log: BigUint64Array;
+  readonly ended: Ended;
+  readonly counters: readonly Counters[];
+  readonly violations: readonly Violation[];
+}
+
+/** @param watched whether every instruction is looked at for what it writes */
+export function tryAlone(setting: Setting, watched: boolean): readonly Finding[] {
+  const { image } = setting;
+  const { tried } = call(setting, watched ? { keep: false } : undefined);
+  const verdicts = judge(tried);
+  if (verdicts.every(({ hint }) => hint === undefined)) return verdicts.map((verdict) => finding(verdict));
+  const again = call(setting, { keep: true });
+  const start = again.tried.ready.seat.place.image;
+  return verdicts.map((verdict) => {
+    const { hint } = verdict;
+    const offset =
+      hint === undefined || again.stepped === undefined ? undefined : blame(hint, again.stepped, image);
+    if (offset === undefined) return finding(verdict);
+    return finding(verdict, placeOf(offset, image, start, setting.stepAt(offset)));
+  });
+}
+
+function finding({ hint: _, ...rest }: Verdict, at?: Finding['at']): Finding {
+  return at === undefined ? rest : { ...rest, at };
+}
+
+function call(
+  setting: Setting,
+  stepping: { readonly keep: boolean } | undefined,
+): { readonly tried: Tried; readonly stepped: Stepped | undefined } {
+  const { stage, expectation, image } = setting;
+  expectation.clear();
+  const ready = setting.seat();
+  stage.writeScripts(expectation, [ready]);
+  const stepped =
+    stepping === undefined
+      ? undefined
+      : stepThrough(stage, ready, image.length, { steps: STEPS, ...stepping });
+  const ended = stepped?.ended ?? (stage.call([ready], STEPS)[0] as Ended);
+  const counters = stage.takeCounters(ready);
+  const tried: Tried = {
+    ready,
+    image,
+    guest: { start: stage.guest.start, bytes: stage.guest.bytes.length },
+    expectation,
+    log: stage.log,
+    ended,
+    counters,
+    violations: stepped?.violations ?? [],
+    ...setting.clear(ready),
+  };
+  return { tried, stepped };
+}
