@@ -1,5 +1,12 @@
 export { type CoreOutcome, type CoreResult, relocateCore } from './core.ts';
 export { isPoison, POISON_IMM } from './core-patch.ts';
+export {
+  type BpfWorld,
+  type Interpreted,
+  type InterpretOptions,
+  interpret,
+} from './interp/interpreter.ts';
+export { type BpfMemory, FlatMemory, MemoryFault } from './interp/memory.ts';
 export { type KernelConfig, kconfigBytes } from './kconfig.ts';
 export type {
   BpfCoreReloc,
