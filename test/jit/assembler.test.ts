@@ -11,7 +11,9 @@ import {
   edx,
   gsAt,
   gsPtr,
+  gsRip,
   type Label,
+  LONG_NOPS,
   Mem,
   NOPS,
   OutOfRange,
@@ -147,7 +149,8 @@ describe('bytes by hand, from the Intel manual', () => {
 
   test('the nops decode to nops of their length', () => {
     const nops = [IcedCode.Nopd, IcedCode.Nopw, IcedCode.Nop_rm16, IcedCode.Nop_rm32];
-    for (const [size, bytes] of NOPS.entries()) {
+    expect([NOPS.length, LONG_NOPS.length]).toEqual([9, 12]);
+    for (const [size, bytes] of [...NOPS.entries(), ...LONG_NOPS.entries()]) {
       if (size === 0) continue;
       const decoder = new Decoder(64, Uint8Array.from(bytes), DecoderOptions.None);
       const insn = decoder.decode();
@@ -313,6 +316,7 @@ describe('branches to addresses', () => {
         for (let i = 0; i < before; i++) asm.int3();
         const after = origin + BigInt(before + 5);
         const target = kaddr(after + distance);
+        expect(asm.reaches(target)).toBe(reaches);
         if (!reaches) {
           expect(() => asm.call(target, 'far')).toThrow(OutOfRange);
           expect(() => asm.jmp(target, 'far')).toThrow('jmp far: the target is more than 2 GiB away');
@@ -338,6 +342,48 @@ describe('branches to addresses', () => {
     const back = open(kaddr(0x40_0000n));
     back.call(ORIGIN, 'high');
     expect(disassemble(back.bytes(), kaddr(0x40_0000n))[0]?.target).toBe(ORIGIN);
+  });
+});
+
+describe('rip-relative operands whose address is known', () => {
+  const CASES: readonly (readonly [name: string, bytes: number, emit: (asm: Assembler, mem: Mem) => void])[] =
+    [
+      ['without an immediate', 8, (asm, mem) => asm.mov(rax, mem)],
+      ['with 8 bits behind the displacement', 9, (asm, mem) => asm.shiftImm8('sar', qword(mem), 5)],
+      ['with 32 bits behind it', 12, (asm, mem) => asm.movImm(qword(mem), 7)],
+    ];
+
+  test.each(CASES)('%s: counted from the end of the instruction, as iced reads it', (_, size, emit) => {
+    for (const before of [0, 3]) {
+      for (const distance of [0n, 1n, -1n, 0x7fff_ffffn, -0x8000_0000n]) {
+        const asm = open();
+        for (let i = 0; i < before; i++) asm.int3();
+        const target = kaddr(ORIGIN + BigInt(before + size) + distance);
+        emit(asm, gsRip(target, 'counter'));
+        const decoder = new Decoder(64, asm.bytes(), DecoderOptions.None);
+        decoder.position = before;
+        decoder.ip = ORIGIN + BigInt(before);
+        const insn = decoder.decode();
+        expect([insn.length, kaddr(insn.ipRelMemoryAddress)]).toEqual([size, target]);
+        insn.free();
+        decoder.free();
+        // what is left to the linker is nothing
+        const [reloc] = asm.finish().relocs;
+        expect(reloc).toMatchObject({ kind: 'pc32', symbol: 'counter', target });
+      }
+    }
+  });
+
+  test.each(CASES)('%s: refused whole when it does not reach', (_, size, emit) => {
+    for (const distance of [0x8000_0000n, -0x8000_0001n]) {
+      const asm = open();
+      const far = gsRip(kaddr(ORIGIN + BigInt(size) + distance), 'counter');
+      expect(() => emit(asm, far)).toThrow(OutOfRange);
+      expect(() => emit(asm, far)).toThrow('counter: more than 2 GiB away');
+      asm.ret();
+      expect(toHex(asm.bytes())).toBe('c3');
+      expect(asm.finish().relocs).toEqual([]);
+    }
   });
 });
 
