@@ -12,7 +12,7 @@ export const MANAGER_BUGS = {
   L3: 'no percpu_ref: an image is freed although the original function it called still sleeps',
   L4: 'no module reference: a module is unloaded while its function is traced',
   L8: 'RCU-tasks does not wait for exiting tasks',
-  L9: 'an RCU-tasks-trace grace period ends when a reader leaves its inner section',
+  L9: 'an RCU-tasks-trace grace period takes a reader inside of a second section for one that has left',
   'L9-asleep': 'an RCU-tasks-trace grace period ends when a reader sleeps',
   'late-callbacks': 'callbacks that arrive during a grace period are run at its end',
   'no-tasks-before-kill': 'percpu_ref is killed without waiting for tasks that have not entered yet',
@@ -21,7 +21,7 @@ export const MANAGER_BUGS = {
   'no-tasks-after-trace': 'an fentry-only image does not wait for the code around its programs',
   'one-trace-wait': 'an fentry-only image waits once, as the kernel does, whatever the lifetime of programs',
   'swap-trace-tasks':
-    'an fentry-only image waits for the code around its programs first, for sleepable programs then',
+    'an fentry-only image waits for the code around its programs first, for sleepable programs then, once each',
   'swap-tasks-kill': 'percpu_ref is killed first, then the tasks that have not entered yet are waited for',
   'no-retire-jump': 'ip_after_call is not patched, so late calls still run fexit programs',
   'early-put': 'the old image is retired before the call at the entry leaves it',

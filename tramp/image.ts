@@ -251,7 +251,8 @@ function entryWaits({ bugs, programLifetime }: Kernel, im: TrampImage): Wait[] {
   if (!bugs.has('no-trace-wait')) pair.push('rcu-tasks-trace');
   if (!bugs.has('no-tasks-after-trace')) pair.push('rcu-tasks');
   if (bugs.has('swap-trace-tasks')) pair.reverse();
-  if (programLifetime === 'kernel' || bugs.has('one-trace-wait')) return pair;
+  const once = bugs.has('one-trace-wait') || bugs.has('swap-trace-tasks');
+  if (programLifetime === 'kernel' || once) return pair;
   return [...pair, ...Array.from({ length: im.nrSleepable }, () => pair).flat()];
 }
 

@@ -74,7 +74,10 @@ function rulesOf(name: RcuFlavourName, preemption: boolean, bugs: KernelBugs): R
   const rules = (preemption ? RULES : NOT_PREEMPTIBLE)[name];
   if (name !== 'rcu-tasks-trace') return rules;
   if (bugs.has('L9')) {
-    return { ...rules, passed: (task, start) => task.trcReaderNesting < Math.max(start.trcReaderNesting, 1) };
+    return {
+      blocks: (task) => task.trcReaderNesting === 1,
+      passed: (task) => task.trcReaderNesting !== 1,
+    };
   }
   if (bugs.has('L9-asleep')) {
     return { ...rules, passed: (task, start) => rules.passed(task, start) || !task.onRq };

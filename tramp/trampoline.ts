@@ -108,6 +108,11 @@ export class TrampolineTable {
     bucket.splice(bucket.indexOf(tr), 1);
   }
 
+  /** The trampoline of a key, if there is one; takes no reference. */
+  find(key: bigint): Trampoline | undefined {
+    return this.#bucket(key).find((tr) => tr.key === key);
+  }
+
   /** All trampolines, in no particular order. */
   list(): Trampoline[] {
     return this.#buckets.flat();

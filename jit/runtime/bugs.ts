@@ -25,7 +25,6 @@ export const RUNTIME_BUGS = {
   'ref-not-taken': '__bpf_tramp_enter takes no reference',
   'ref-not-put': '__bpf_tramp_exit puts no reference',
   'ref-put-twice': '__bpf_tramp_exit puts its reference twice',
-  'ref-taken-percpu': '__bpf_tramp_enter counts on its CPU even when the reference is killed',
   'ref-put-percpu': '__bpf_tramp_exit counts on its CPU even when the reference is killed',
   'ref-release-lost': 'the last put does not release',
 } as const;

@@ -26,10 +26,10 @@ export const trampExit: Func = func('__bpf_tramp_exit', (ctx) => {
 
 const pcref = (field: number): Mem => ptr(rdi, BpfTrampImage.pcref + field);
 
-const percpuRefGet = piece('percpu_ref_get', ({ asm, bugs }: Ctx) => {
+const percpuRefGet = piece('percpu_ref_get', ({ asm }: Ctx) => {
   const atomic = asm.label('atomic');
   const done = asm.label('got');
-  refMode(asm, atomic, bugs.has('ref-taken-percpu'));
+  refMode(asm, atomic);
   asm.inc(qword(gsPtr(rcx)));
   asm.jmpShort(done);
   asm.bind(atomic);
@@ -53,9 +53,9 @@ const percpuRefPut = piece('percpu_ref_put', ({ asm, bugs }: Ctx) => {
 
 /**
  * rcx = per-CPU counter; branches away in atomic mode.
- * @param blind the bugs that go on per CPU: the flags are cleared from the offset and not looked at
+ * @param blind the bug that goes on per CPU: the flags are cleared from the offset and not looked at
  */
-function refMode(asm: Assembler, atomic: Label, blind: boolean): void {
+function refMode(asm: Assembler, atomic: Label, blind: boolean = false): void {
   asm.mov(rcx, pcref(PercpuRef.percpuCountPtr));
   if (blind) {
     asm.aluImm8('and', rcx, ~(PercpuRef.ATOMIC | PercpuRef.DEAD));

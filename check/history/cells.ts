@@ -1,0 +1,41 @@
+/* What histories can come to: the coverage that a campaign counts. */
+
+import { ATTACH_KINDS, MANAGED_REVISIONS } from '../../tramp/index.ts';
+import type { HistoryCase } from './case.ts';
+
+/** What an attach of a kind can end with, beside success. */
+const ATTACH_ERRORS = ['EBUSY', 'E2BIG', 'ENOMEM', 'EPERM', 'EFAULT', 'ENODEV', 'EINVAL'];
+const REPLACE_ERRORS = ['EBUSY', 'ENOMEM', 'EINVAL'];
+/** And a detach, which puts another image in place. */
+const DETACH_ERRORS = ['EBUSY', 'ENOMEM', 'EPERM', 'EFAULT', 'ENODEV'];
+
+const CALLS = ['untraced', 'traced', 'nested', 'missed', 'answered', 'replaced', 'left-early'];
+
+function kernelCell(revision: string, preemption: boolean, cpus: number): string {
+  return `kernel: ${revision}, ${preemption ? 'preemptible' : 'not preemptible'}, CPUs ${cpus}`;
+}
+
+export const HISTORY_CELLS: readonly string[] = [
+  ...MANAGED_REVISIONS.flatMap((revision) =>
+    [true, false].flatMap((preemption) => [1, 2, 3, 4].map((cpus) => kernelCell(revision, preemption, cpus))),
+  ),
+  ...ATTACH_KINDS.flatMap((kind) => {
+    const replaces = kind === 'freplace';
+    const attaches = ['ok', ...(replaces ? REPLACE_ERRORS : ATTACH_ERRORS)];
+    const detaches = ['ok', ...(replaces ? [] : DETACH_ERRORS)];
+    return [
+      ...attaches.filter((end) => kind !== 'lsm' || end !== 'E2BIG').map((end) => `attach ${kind}: ${end}`),
+      ...detaches.map((end) => `detach ${kind}: ${end}`),
+    ];
+  }),
+  ...['put', 'stats', 'foreign', 'hold: ok', 'reload: ok', 'reload: EBUSY'],
+  ...CALLS.map((what) => `call: ${what}`),
+];
+
+/** The cells of what a case is, and of what it came to. */
+export function cellsOf(
+  { revision, preemption, cpus }: HistoryCase,
+  marks: ReadonlySet<string>,
+): readonly string[] {
+  return [kernelCell(revision, preemption, cpus), ...marks];
+}

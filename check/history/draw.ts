@@ -1,0 +1,177 @@
+/*
+ * Cases from random numbers. They are small and dense: one to three functions, so that programs meet, and
+ * schedules that differ a lot from each other, as each kind of race has odds of its own: who is preempted
+ * often is seldom woken late.
+ */
+
+import { type AttachKind, FAIL_POINTS, type FailPoint, MANAGED_REVISIONS } from '../../tramp/index.ts';
+import type { FamilyOptions } from '../family.ts';
+import type { Random } from '../random.ts';
+import type { FunctionSpec, HistoryCase, Operation, ProgramSpec, ScheduleSpec, TaskSpec } from './case.ts';
+
+const POINTS = Object.keys(FAIL_POINTS) as FailPoint[];
+
+/** Kinds as often as they are wanted. */
+const KINDS: readonly AttachKind[] = [
+  ...(['fentry', 'fentry', 'fentry', 'fexit', 'fexit', 'fexit'] as const),
+  ...(['fmod_ret', 'fmod_ret', 'lsm', 'freplace'] as const),
+];
+
+/** @throws RangeError when none of the revisions has a manager */
+export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryCase {
+  const managed = MANAGED_REVISIONS.filter((name) => revisions.includes(name));
+  if (managed.length === 0) throw new RangeError(`no manager of ${revisions.join(', ')}`);
+  const revision = random.pick(managed);
+  const cpus = random.pick([1, 1, 2, 2, 3, 4]);
+  const functions = drawFunctions(random);
+  const programs = drawPrograms(random, functions);
+  const operations = random.once(25)
+    ? drawCrowd(random, functions)
+    : drawOperations(random, functions, programs);
+  const schedule = drawSchedule(random);
+  return {
+    revision,
+    preemption: !random.once(3),
+    cpus,
+    schedule,
+    functions,
+    programs,
+    tasks: drawTasks(random, cpus, functions, operations.length, schedule.slice),
+    operations,
+  };
+}
+
+function drawSchedule(random: Random): ScheduleSpec {
+  return {
+    seed: random.u32(),
+    slice: random.pick([1, 2, 6, 12, 24, 24, 60, 200]),
+    host: random.pick([1, 2, 5, 10]),
+    weights: {
+      run: 20,
+      preempt: random.pick([1, 3, 10, 30]),
+      migrate: random.pick([1, 4, 12]),
+      wake: random.pick([1, 2, 6, 20]),
+      tick: random.pick([3, 10, 40]),
+      callback: random.pick([3, 10, 40]),
+    },
+  };
+}
+
+function drawFunctions(random: Random): FunctionSpec[] {
+  const functions: FunctionSpec[] = [];
+  const count = random.pick([1, 1, 2, 2, 3]);
+  for (let i = 0; i < count; i++) {
+    const place = random.pick(['module', 'kernel'] as const);
+    const slow = !random.once(3);
+    const callees = functions.flatMap((callee, index) => (slow || !callee.slow ? [index] : []));
+    functions.push({
+      place,
+      site: place === 'kernel' && !random.once(3) ? 'nop' : 'ftrace',
+      behind: i > 0 && random.once(3),
+      args: random.once(5) ? 6 : 2,
+      isVoid: random.once(6),
+      slow,
+      sleeps: slow && !random.once(3),
+      calls: callees.length > 0 && random.once(3) ? random.pick(callees) : null,
+    });
+  }
+  return functions;
+}
+
+function drawPrograms(random: Random, functions: readonly FunctionSpec[]): ProgramSpec[] {
+  const programs: ProgramSpec[] = [];
+  const quick = functions.flatMap(({ slow }, index) => (slow ? [] : [index]));
+  const count = random.int(2, 6);
+  let calling = 0;
+  for (let i = 0; i < count; i++) {
+    const kind = random.pick(KINDS);
+    const plain = kind === 'freplace';
+    const sleepable = !plain && random.once(2);
+    const callees = sleepable ? functions.map((_, index) => index) : quick;
+    const calls = !plain && calling < 2 && callees.length > 0 && random.once(4) ? random.pick(callees) : null;
+    if (calls !== null) calling++;
+    const answers = plain || ((kind === 'fmod_ret' || kind === 'lsm') && random.once(3));
+    programs.push({
+      kind,
+      sleepable,
+      sleeps: sleepable && !random.once(3),
+      returns: answers ? 10 + i : 0,
+      asksIp: !plain && random.once(4),
+      calls,
+    });
+  }
+  return programs;
+}
+
+/** Tasks come while the host works, so that there is somebody to meet to the end. */
+function drawTasks(
+  random: Random,
+  cpus: number,
+  functions: readonly FunctionSpec[],
+  operations: number,
+  slice: number,
+): TaskSpec[] {
+  // Where each instruction is an event of its own, less is enough.
+  const most = slice <= 2 ? 3 : 5;
+  return Array.from({ length: random.int(2, most) }, () => ({
+    cpu: random.int(0, cpus - 1),
+    after: random.once(3) ? 0 : random.int(0, operations),
+    calls: Array.from({ length: random.int(1, slice <= 2 ? 2 : 3) }, () =>
+      random.int(0, functions.length - 1),
+    ),
+    exiting: random.once(4),
+  }));
+}
+
+/** Attaching and detaching, mostly of what is not attached and of what is. */
+function drawOperations(
+  random: Random,
+  functions: readonly FunctionSpec[],
+  programs: readonly ProgramSpec[],
+): Operation[] {
+  const operations: Operation[] = [];
+  const attached = new Set<number>();
+  const anyProgram = (): number => random.int(0, programs.length - 1);
+  const anyFunction = (): number => random.int(0, functions.length - 1);
+  const fail = (): FailPoint | null => (random.once(6) ? random.pick(POINTS) : null);
+  const attach = (): Operation => {
+    const free = programs.flatMap((_, index) => (attached.has(index) ? [] : [index]));
+    const program = free.length > 0 && !random.once(6) ? random.pick(free) : anyProgram();
+    attached.add(program);
+    return { op: 'attach', program, fn: anyFunction(), fail: fail() };
+  };
+  const detach = (): Operation[] => {
+    const program = attached.size > 0 ? random.pick([...attached]) : anyProgram();
+    attached.delete(program);
+    const gone: Operation = { op: 'detach', program, fail: fail() };
+    return random.once(2) ? [gone, { op: 'put', program }] : [gone];
+  };
+  const count = random.int(4, 14);
+  operations.push(attach());
+  while (operations.length < count) {
+    const draw = random.int(1, 100);
+    if (draw <= 45) operations.push(attach());
+    else if (draw <= 82) operations.push(...detach());
+    else if (draw <= 90) operations.push({ op: 'stats', zero: random.once(3) });
+    else if (draw <= 93) operations.push({ op: 'reload', fn: anyFunction() });
+    else if (draw <= 96) operations.push({ op: 'hold', fn: anyFunction() });
+    else operations.push({ op: 'foreign', fn: anyFunction() });
+  }
+  return operations;
+}
+
+/** As many programs as an image takes, and more. */
+function drawCrowd(random: Random, functions: readonly FunctionSpec[]): Operation[] {
+  const fn = random.int(0, functions.length - 1);
+  const kinds = [
+    'fentry',
+    'fexit',
+    ...(functions[fn]?.isVoid === true ? [] : ['fmod_ret' as const]),
+  ] as const;
+  const kind = random.pick(kinds);
+  const fill = (more: AttachKind, count: number): Operation => ({ op: 'fill', fn, kind: more, count });
+  if (kind === 'fmod_ret' || random.once(2)) return [fill(kind, 40), { op: 'empty', fn, keep: 34 }];
+  const other = kind === 'fentry' ? 'fexit' : 'fentry';
+  const some = random.int(1, 37);
+  return [fill(kind, some), fill(other, 40 - some), { op: 'empty', fn, keep: 35 }];
+}

@@ -1,0 +1,141 @@
+/*
+ * Attach, detach and replace histories as cases for a campaign. Each case has a kernel of its own on a
+ * machine that is used again and again: put back as it was, between two cases.
+ */
+
+import { createMachine, type EngineName, type Machine, type Snapshot } from '../../emu/index.ts';
+import { InputError } from '../../lib/index.ts';
+import type { CaseFamily, CaseOutcome, CaseRunner, RunnerOptions, Timing } from '../family.ts';
+import { type HistoryCase, parseCase } from './case.ts';
+import { cellsOf, HISTORY_CELLS } from './cells.ts';
+import { drawCase } from './draw.ts';
+import { Ledger } from './ledger.ts';
+import { Log } from './log.ts';
+import { type Played, play, type Stage } from './play.ts';
+import { shrinkCase } from './shrink.ts';
+import { World } from './world.ts';
+
+/** Unicorn keeps a little memory for each patch of text, so a machine is not used for ever. */
+const CASES_PER_MACHINE = 250;
+
+export const historyFamily: CaseFamily<HistoryCase> = {
+  name: 'history',
+  cells: HISTORY_CELLS,
+  generate: drawCase,
+  shrink: shrinkCase,
+  describe: describeCase,
+  parse: parseCase,
+  open: async (options) => new HistoryRunner(options),
+};
+
+function describeCase({
+  revision,
+  preemption,
+  cpus,
+  functions,
+  programs,
+  tasks,
+  operations,
+}: HistoryCase): string {
+  const count = (list: readonly unknown[], what: string): string =>
+    `${list.length} ${what}${list.length === 1 ? '' : 's'}`;
+  return [
+    `${revision}${preemption ? '' : ', not preemptible'}, ${cpus} CPU${cpus === 1 ? '' : 's'}`,
+    count(functions, 'function'),
+    count(programs, 'program'),
+    count(tasks, 'task'),
+    count(operations, 'operation'),
+  ].join(', ');
+}
+
+/** Plays one case on a machine of its own, and keeps its last events in words. */
+export async function playCase(
+  one: HistoryCase,
+  options: RunnerOptions,
+  keep: number = 400,
+): Promise<Played> {
+  const theatre = await Theatre.open(options.engine, one.cpus);
+  try {
+    return theatre.play(one, options, keep);
+  } finally {
+    theatre.close();
+  }
+}
+
+/** A machine that is put back as it was after each case. */
+class Theatre {
+  readonly #stage: Stage;
+  readonly #start: Snapshot;
+  cases = 0;
+
+  private constructor(machine: Machine) {
+    this.#stage = { machine, log: new Log(machine), ledger: new Ledger(machine) };
+    this.#start = machine.snapshot();
+  }
+
+  static async open(engine: EngineName, cpus: number): Promise<Theatre> {
+    return new Theatre(await createMachine({ engine, cpus }));
+  }
+
+  play(one: HistoryCase, { bugs = [], emitters }: RunnerOptions, keep: number): Played {
+    const { machine, log } = this.#stage;
+    this.cases++;
+    try {
+      const world = new World(machine, log, one, { bugs, emitter: emitters?.[one.revision] });
+      return play(this.#stage, world, one, keep);
+    } finally {
+      machine.restore(this.#start);
+    }
+  }
+
+  close(): void {
+    this.#stage.machine.close();
+  }
+}
+
+class HistoryRunner implements CaseRunner<HistoryCase> {
+  readonly #options: RunnerOptions;
+  /** By number of CPUs. */
+  readonly #theatres = new Map<number, Theatre>();
+  #closed = false;
+  #timing: Timing = { emit: 0, patch: 0, run: 0, check: 0 };
+
+  constructor(options: RunnerOptions) {
+    if (options.observe === true) {
+      throw new InputError('engine', undefined, 'histories run on one engine: instructions are interleaved');
+    }
+    this.#options = options;
+  }
+
+  get timing(): Timing {
+    return this.#timing;
+  }
+
+  async run(cases: readonly HistoryCase[]): Promise<readonly CaseOutcome[]> {
+    const outcomes: CaseOutcome[] = [];
+    for (const one of cases) outcomes.push(await this.#one(one));
+    return outcomes;
+  }
+
+  async #one(one: HistoryCase): Promise<CaseOutcome> {
+    const theatre = await this.#theatre(one.cpus);
+    const { findings, calls, marks } = theatre.play(one, this.#options, 0);
+    return { calls, findings, cells: cellsOf(one, marks) };
+  }
+
+  async #theatre(cpus: number): Promise<Theatre> {
+    if (this.#closed) throw new InputError('runner', undefined, 'the runner is closed');
+    const there = this.#theatres.get(cpus);
+    if (there !== undefined && there.cases < CASES_PER_MACHINE) return there;
+    there?.close();
+    const theatre = await Theatre.open(this.#options.engine, cpus);
+    this.#theatres.set(cpus, theatre);
+    return theatre;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const theatre of this.#theatres.values()) theatre.close();
+    this.#theatres.clear();
+  }
+}
