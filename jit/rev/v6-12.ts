@@ -50,7 +50,10 @@ const { CALL_ORIG, INDIRECT, RET_FENTRY_RET, SKIP_FRAME } = TrampFlag;
 /** Kernel: MAX_BPF_FUNC_ARGS */
 const MAX_WORDS = 12;
 
-/** First stack argument above rbp: past rbp itself and two return addresses, the image's and the traced function's. */
+/**
+ * First stack argument above rbp: past rbp itself and two return addresses, the image's and the traced function's.
+ * The kernel counts two under INDIRECT as well, where there is but one.
+ */
 const CALLER_STACK = 3 * WORD;
 
 export const v6_12: Revision = {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { createMachine } from '../../emu/index.ts';
 import { type CallArgument, createLab } from '../../lab/index.ts';
-import type { AttachKind } from '../../tramp/index.ts';
+import { type AttachKind, Kernel } from '../../tramp/index.ts';
 import { freshLab, labWith } from './support.ts';
 
 /* What a program in JavaScript can hand in although the types forbid it, and what guests can do to a lab. */
@@ -11,6 +12,11 @@ describe('arguments of the library', () => {
     await expect(unknown).rejects.toThrow('no revision v9; there are v5.13, v5.15');
     const emitted = createLab({ revision: 'v6.12' as 'v5.15' });
     await expect(emitted).rejects.toThrow('v6.12 can be emitted but not run; to run, there are v5.13, v5.15');
+    const machine = await createMachine();
+    expect(() => new Kernel(machine, { revision: 'v6.1' as 'v5.15' })).toThrow(
+      'v6.1 can be emitted but not run',
+    );
+    machine.close();
     const { lab, probes } = await labWith('demo.o');
     const code = probes.program('coffee_entry');
     expect(() => lab.attach('bogus' as AttachKind, 'shave_yak', code)).toThrow(
