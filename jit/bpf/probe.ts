@@ -69,17 +69,18 @@ export const guardUser: Guard = ({ asm, config }, { src, off }, { load, zero }) 
  * counted from that page (v6.12).
  */
 export const guardVsyscall: Guard = ({ asm, config }, { src, off }, { load }) => {
-  asm.movImm(r10, Number(BigInt.asIntN(64, VSYSCALL_PAGE)));
+  asm.movImm(r10, VSYSCALL_PAGE, 'the vsyscall page');
   asm.mov(AUX, home(src));
   if (off !== 0) asm.aluImm32('add', AUX, off, 'the address');
   asm.alu('sub', AUX, r10);
-  asm.movImm64(r10, config.taskSizeMax + PAGE - VSYSCALL_PAGE);
+  asm.movImm64(r10, config.taskSizeMax + PAGE - BigInt(VSYSCALL_PAGE));
   asm.alu('cmp', AUX, r10);
   asm.jccShort('a', load);
 };
 
 const PAGE = 4096n;
-const VSYSCALL_PAGE = 0xffff_ffff_ff60_0000n;
+/** 0xffffffffff600000 */
+const VSYSCALL_PAGE = -0xa0_0000;
 
 // -- exception entries --------------------------------------------------------------------------
 

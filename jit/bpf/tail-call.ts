@@ -20,7 +20,7 @@ import type { InsnEmitter, JitPass } from './context.ts';
 import { popSaved } from './function.ts';
 import { Unverified } from './registers.ts';
 
-/** Calls that follow each other, before v6.1 and from it on. Kernel: MAX_TAIL_CALL_CNT, MAX_TAIL_CALL_COUNT */
+/** As many may follow each other. Kernel: MAX_TAIL_CALL_CNT; v5.15 says 32 and means the same. */
 export const TAIL_CALL_LIMIT = 33;
 
 /** Offset of max_entries in struct bpf_array. */

@@ -38,7 +38,7 @@ import { type AccessSize, bothJumps, bothWidths, everySize, type Width, wordSize
 import { type Guard, guardUser, probe } from '../probe.ts';
 import { calleeRegsUsed } from '../registers.ts';
 import { shiftReg } from '../shift.ts';
-import { type TailCallParts, tailCall } from '../tail-call.ts';
+import { TAIL_CALL_LIMIT, type TailCallParts, tailCall } from '../tail-call.ts';
 
 // -- rows ---------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ export const countInFrame =
 
 export const tailCallParts: TailCallParts = {
   ptrs: 0x110,
-  checkCount: countInFrame(32, 'a'),
+  checkCount: countInFrame(TAIL_CALL_LIMIT - 1, 'a'),
   count: () => undefined,
   popCount: ({ asm }) => asm.pop(rax),
 };

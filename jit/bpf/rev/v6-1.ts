@@ -18,7 +18,7 @@ import * as op from '../insn.ts';
 import { jaLong } from '../jump.ts';
 import { div, imulImm, imulReg } from '../mul-div.ts';
 import { bothWidths, wordSizes } from '../opcodes.ts';
-import { type TailCallParts, tailCall } from '../tail-call.ts';
+import { TAIL_CALL_LIMIT, type TailCallParts, tailCall } from '../tail-call.ts';
 import { countInFrame, tailCallParts, v5_15 } from './v5-15.ts';
 
 export const divRows = (options: { readonly signs: boolean }): Opcodes => ({
@@ -28,7 +28,7 @@ export const divRows = (options: { readonly signs: boolean }): Opcodes => ({
   ...bothWidths(op.BPF_MOD | op.BPF_K, div('remainder', 'imm', options)),
 });
 
-const parts: TailCallParts = { ...tailCallParts, checkCount: countInFrame(33, 'ae') };
+const parts: TailCallParts = { ...tailCallParts, checkCount: countInFrame(TAIL_CALL_LIMIT, 'ae') };
 
 const endbr: JitPiece = ({ asm, config }) => {
   if (config.ibt) asm.raw(ENDBR);

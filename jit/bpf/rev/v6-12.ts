@@ -30,7 +30,7 @@ import { everySize, narrowSizes, type Width, wordSizes } from '../opcodes.ts';
 import { guardVsyscall, probe } from '../probe.ts';
 import { CALLEE_REGS, calleeRegsUsed, home } from '../registers.ts';
 import { shiftRegBmi2 } from '../shift.ts';
-import { type TailCallParts, tailCall } from '../tail-call.ts';
+import { TAIL_CALL_LIMIT, type TailCallParts, tailCall } from '../tail-call.ts';
 import { probeRows, roundedStack, shiftRegRows } from './v5-15.ts';
 import { divRows, v6_1 } from './v6-1.ts';
 
@@ -88,8 +88,6 @@ const parts: TailCallParts = {
     asm.pop(rax);
   },
 };
-
-const TAIL_CALL_LIMIT = 33;
 
 /**
  * The first program finds 0 in rax and makes room for the count; whoever is tail-called finds where it lies.
