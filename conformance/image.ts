@@ -1,8 +1,10 @@
 import {
   decidePoke,
   disassemble,
+  ENDBR_BYTES,
   HelperPair,
   isEndbr,
+  NOP5,
   type PokeType,
   type Prepared,
   type ProgRef,
@@ -80,6 +82,8 @@ export function compareBytes(setting: Setting): BytesVerdict {
 
 /** What a look found, all of it as expected. */
 interface Looked {
+  /** Bytes at the site. */
+  readonly site: Uint8Array;
   /** Where the site leads. */
   readonly to: { readonly type: PokeType; readonly address: Kaddr } | undefined;
   readonly image:
@@ -101,12 +105,12 @@ function look(setting: Setting, at: number, before: Looked | undefined): Looked 
     );
     const to = { type: 'JUMP', address: entry } as const;
     checkSite(setting, site, before, to);
-    return { to, image: undefined };
+    return { site: site.bytes, to, image: undefined };
   }
   if (attached.length === 0) {
     if (dump !== undefined) throw new Difference('nothing is attached, and the site still calls an image');
     checkSite(setting, site, before, undefined);
-    return { to: undefined, image: undefined };
+    return { site: site.bytes, to: undefined, image: undefined };
   }
   if (dump === undefined) throw new Difference('the site calls no image');
   const to = { type: 'CALL', address: dump.address } as const;
@@ -115,38 +119,27 @@ function look(setting: Setting, at: number, before: Looked | undefined): Looked 
   const length = lengthOf(dump);
   checkSame(dump.bytes.subarray(0, length), ours.bytes);
   checkStruct(setting, dump, ours, im);
-  return { to, image: { dump, ours, length } };
+  return { site: site.bytes, to, image: { dump, ours, length } };
 }
 
-/** The site holds what a text poke from what it held before comes to; what is behind it stays. */
+/** The site holds what a text poke makes of what it held at the look before; at the first look, of a nop. */
 function checkSite(setting: Setting, site: Site, before: Looked | undefined, to: Looked['to']): void {
   const { revision, facts } = setting;
-  const offset = facts.config.ibt === true && isEndbr(site.bytes) ? ENDBR_LENGTH : 0;
-  const old = before?.to;
-  const type = to?.type ?? old?.type ?? 'CALL';
-  const ip = addrAdd(site.address, offset);
-  const prior = site.bytes.slice();
-  prior.set(patchBytes(type, ip, old?.address ?? null) ?? [], offset);
-  const poke = decidePoke(
-    revision,
-    {
-      ip: site.address,
-      type,
-      oldAddr: old?.address ?? null,
-      newAddr: to?.address ?? null,
-      isText: true,
-      ibt: facts.config.ibt === true,
-    },
-    prior,
-  );
-  const after = prior.slice();
-  if (poke.write !== undefined) after.set(poke.write, poke.offset);
+  const ibt = facts.config.ibt === true;
+  const oldAddr = before?.to?.address ?? null;
+  const newAddr = to?.address ?? null;
+  const type = to?.type ?? before?.to?.type ?? 'CALL';
+  const prior = Uint8Array.from(before?.site ?? site.bytes);
+  if (before === undefined) prior.set(NOP5, ibt && isEndbr(prior) ? ENDBR_BYTES : 0);
+  const request = { ip: site.address, type, oldAddr, newAddr, isText: true, ibt };
+  const { ret, write, offset } = decidePoke(revision, request, prior);
+  if (ret < 0) throw new Difference(`our rule refuses to patch the site: ${ret}`);
+  const after = Uint8Array.from(prior);
+  after.set(write ?? [], offset);
   if (toHex(after) !== toHex(site.bytes)) {
     throw new Difference(`the site holds ${toHex(site.bytes)}, and should hold ${toHex(after)}`);
   }
 }
-
-const ENDBR_LENGTH = 4;
 
 function emitAsKernel(
   setting: Setting,

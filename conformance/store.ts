@@ -14,7 +14,6 @@ import {
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { InputError } from '../lib/index.ts';
-import type { Apt } from './apt.ts';
 import type { Archive } from './debian.ts';
 import type { Progress } from './progress.ts';
 import { lastLine, runCommand } from './run-command.ts';
@@ -36,12 +35,17 @@ export interface PartPlan {
   readonly only?: string;
 }
 
+/** Who puts packages into a folder: apt, or a test. @throws InputError */
+export interface Downloader {
+  download(packages: readonly string[], folder: string): Promise<void>;
+}
+
 export class Store {
   readonly folder: string;
-  readonly #apt: Apt;
+  readonly #apt: Downloader;
   readonly #progress: Progress;
 
-  constructor(folder: string, apt: Apt, progress: Progress) {
+  constructor(folder: string, apt: Downloader, progress: Progress) {
     this.folder = folder;
     this.#apt = apt;
     this.#progress = progress;

@@ -46,7 +46,7 @@ function systemCall(
   outcome: Caller['outcome'],
   prepare: readonly string[] = [],
 ): Caller {
-  return { prepare, call: (tag) => [`call ${tag} ${nr} ${args.join(' ')}`], outcome };
+  return { prepare, call: (tag) => [['call', tag, nr, ...args].join(' ')], outcome };
 }
 
 interface FunctionOptions extends Pick<Target, 'prototype' | 'body' | 'retBits' | 'caller'> {

@@ -1,0 +1,149 @@
+import { describe, expect, it } from 'vitest';
+import type { Combination, ProgramSpec, Step } from '../../conformance/combination.ts';
+import { usualSteps } from '../../conformance/combination.ts';
+import { emulate } from '../../conformance/emulate.ts';
+import { type CallSeen, difference, type Observation } from '../../conformance/observation.ts';
+import type { Recorded } from '../../conformance/recorder.ts';
+import { type Target, words } from '../../conformance/target.ts';
+import { arrayDelete, fentryTest2, pipeRead, taskGetpgid } from '../../conformance/targets.ts';
+import { kaddr } from '../../lib/index.ts';
+
+const REVISION = 'v5.15';
+
+function combine(target: Target, programs: readonly ProgramSpec[], steps?: readonly Step[]): Combination {
+  return { name: 'test', target, programs, steps: steps ?? usualSteps(programs), kernels: ['6.1'] };
+}
+
+/** A kernel that saw nothing but pointers of its own. */
+function blind(combination: Combination, given: bigint): Observation {
+  const { target, programs, steps } = combination;
+  const record: Recorded = {
+    runs: 1n,
+    order: 1n,
+    funcIp: 0n,
+    cookie: 0n,
+    argCount: 0n,
+    ret: 0n,
+    args: target.args.map(() => given),
+  };
+  const seen: CallSeen = { outcome: undefined, records: programs.map(() => record) };
+  const calls = new Map(
+    [...steps.entries()]
+      .filter(([, step]) => step.do === 'call' || step.do === 'wake')
+      .map(([at]) => [at, seen]),
+  );
+  return { attached: new Map(), calls, counters: [], address: kaddr(0) };
+}
+
+const run = (combination: Combination, given = 0n): Promise<Observation> =>
+  emulate(combination, '6.1', REVISION, blind(combination, given));
+
+describe('a combination in our lab', () => {
+  it('gives each program its turn, its arguments, and what the function returned', async () => {
+    const combination = combine(fentryTest2, [
+      { kind: 'fexit', funcIp: true },
+      { kind: 'fentry' },
+      { kind: 'fentry' },
+    ]);
+    const { attached, calls, counters, address } = await run(combination);
+    expect([...attached.values()]).toEqual([0, 0, 0]);
+    const call = calls.get(5);
+    expect(call?.outcome).toEqual({ result: 0, retval: 0 });
+    expect(call?.records.map(({ order }) => order)).toEqual([3n, 2n, 1n]);
+    for (const record of call?.records ?? []) expect(record.args).toEqual([2n, 3n]);
+    expect(call?.records[0]).toMatchObject({ ret: 5n, funcIp: address });
+    expect(counters).toEqual(Array.from({ length: 3 }, () => ({ runs: 1n, misses: 0n })));
+  });
+
+  it('is told by an fmod_ret program what to return', async () => {
+    const combination = combine(taskGetpgid, [{ kind: 'fmod_ret', returns: -1 }, { kind: 'fexit' }]);
+    const { calls } = await run(combination, 0xffff_8880_0123_4000n);
+    expect(calls.get(4)?.outcome).toEqual({ result: -1 });
+    expect(BigInt.asIntN(32, calls.get(4)?.records[1]?.ret ?? 0n)).toBe(-1n);
+    expect(calls.get(4)?.records[0]?.args).toEqual([0xffff_8880_0123_4000n]);
+  });
+
+  it('counts the calls that a program makes of what it traces', async () => {
+    const { counters, calls } = await run(combine(arrayDelete, [{ kind: 'fentry', recurses: true }]));
+    expect(counters).toEqual([{ runs: 1n, misses: 1n }]);
+    expect(calls.get(3)?.outcome).toEqual({ result: -22 });
+  });
+
+  it('skips the programs of an image that is retired while the function sleeps', async () => {
+    const steps: Step[] = [
+      { do: 'attach', program: 0 },
+      { do: 'look' },
+      { do: 'park' },
+      { do: 'detach', program: 0 },
+      { do: 'lookAgain' },
+      { do: 'wake' },
+    ];
+    const { calls } = await run(combine(pipeRead, [{ kind: 'fexit' }], steps));
+    expect(calls.get(5)?.outcome).toEqual({ result: 3 });
+    expect(calls.get(5)?.records[0]?.runs).toBe(0n);
+  });
+
+  it('answers an attachment that cannot be with the errno', async () => {
+    const wide: Target = {
+      ...fentryTest2,
+      fn: 'wide',
+      prototype: 'int wide(int a, int b, int c, int d, int e, int f, int g)',
+      args: words(...Array.from({ length: 7 }, () => [32, 0n] as const)),
+    };
+    const { attached } = await run(
+      combine(wide, [{ kind: 'fentry' }], [{ do: 'attach', program: 0, refused: 524 }]),
+    );
+    expect([...attached]).toEqual([[0, -524]]);
+  });
+});
+
+describe('a difference', () => {
+  const combination = combine(fentryTest2, [{ kind: 'fexit', funcIp: true, cookie: 3n, argCount: true }]);
+  const record: Recorded = {
+    runs: 1n,
+    order: 1n,
+    funcIp: 64n,
+    cookie: 3n,
+    argCount: 2n,
+    ret: 5n,
+    args: [2n, 3n],
+  };
+  const with_ = (changed: Partial<Recorded>, more: Partial<Observation> = {}): Observation => ({
+    attached: new Map([[1, 0]]),
+    calls: new Map([[3, { outcome: { result: 0, retval: 0 }, records: [{ ...record, ...changed }] }]]),
+    counters: [{ runs: 1n, misses: 0n }],
+    address: kaddr(64),
+    ...more,
+  });
+
+  it('is none where all is the same, wherever the functions are, whatever stands above a small argument', () => {
+    expect(difference(combination, with_({}), with_({}))).toBeUndefined();
+    expect(difference(combination, with_({ args: [2n | (7n << 32n), 3n] }), with_({}))).toBeUndefined();
+    expect(
+      difference(combination, with_({}), with_({ funcIp: 128n }, { address: kaddr(128) })),
+    ).toBeUndefined();
+  });
+
+  it.each([
+    ['number of runs', with_({ runs: 2n })],
+    ['turn', with_({ order: 2n })],
+    ['argument word 0', with_({ args: [1n, 3n] })],
+    ['argument word 1', with_({ args: [2n, 3n | (1n << 40n)] })],
+    ['return value', with_({ ret: 6n })],
+    ['function address', with_({ funcIp: 65n })],
+    ['cookie', with_({ cookie: 4n })],
+    ['argument count', with_({ argCount: 1n })],
+    ['runs', with_({}, { counters: [{ runs: 2n, misses: 0n }] })],
+    ['misses', with_({}, { counters: [{ runs: 1n, misses: 1n }] })],
+    ['attachment', with_({}, { attached: new Map([[1, -16]]) })],
+    ['the call gives', with_({}, { calls: new Map([[3, { outcome: { result: -14 }, records: [record] }]]) })],
+  ])('is found in the %s', (what, other) => {
+    expect(difference(combination, with_({}), other)).toContain(what);
+    expect(difference(combination, other, with_({}))).toContain(what);
+  });
+
+  it('is also an attachment that was taken or refused by both, and should not have been', () => {
+    const refused = with_({}, { attached: new Map([[1, -7]]), calls: new Map() });
+    expect(difference(combination, refused, refused)).toContain('was not expected');
+  });
+});
