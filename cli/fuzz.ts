@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import process from 'node:process';
 import { type Command, Option } from 'commander';
+import { JUDGED_REVISIONS } from '../check/index.ts';
 import {
   type CampaignReport,
   type Coverage,
@@ -9,7 +10,6 @@ import {
   type FamilyChoice,
   FUZZ_ENGINES,
   type FuzzEngine,
-  JUDGED_REVISIONS,
   listMutants,
   makePlan,
   mergeCampaigns,
@@ -190,14 +190,32 @@ function reportText(report: CampaignReport): string {
   const rules = Object.entries(report.rules).map(
     ([rule, count]) => `  ${rule}: ${count === 1 ? '1 case' : `${count} cases`}`,
   );
-  const findings = report.findings.map((finding) =>
+  const findings = distinct(report.findings).map(([finding, ...same]) =>
     findingText(finding, [
-      ['case', `${finding.about} (${finding.family} ${finding.case})`],
+      [
+        'case',
+        `${finding.about} (${finding.family} ${[finding, ...same].map((one) => one.case).join(', ')})`,
+      ],
       ...(finding.file === null ? [] : [['again', `tramplab replay ${finding.file}`] as const]),
     ]),
   );
   const broken = findings.length === 0 ? [] : ['', 'broken rules', ...rules, '', findings.join('\n\n')];
   return [...lines, ...broken].join('\n');
+}
+
+type Found = CampaignReport['findings'][number];
+
+/** Findings of one rule that are the same when they are small are shown once. */
+function distinct(findings: readonly Found[]): readonly (readonly [Found, ...Found[]])[] {
+  const groups = new Map<string, [Found, ...Found[]]>();
+  for (const finding of findings) {
+    const { rule, minimized, id } = finding;
+    const key = `${rule} ${minimized === null ? id : JSON.stringify(minimized)}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [finding]);
+    else group.push(finding);
+  }
+  return [...groups.values()];
 }
 
 function coverageText(family: string, { hit, all, missing }: Coverage): string {

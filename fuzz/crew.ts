@@ -91,7 +91,7 @@ export class Crew {
     const limit = new AbortController();
     const timer = setTimeout(() => limit.abort(), limitMs);
     try {
-      const answer = (await this.#pool.run(order, { signal: limit.signal })) as Answer;
+      const answer = JSON.parse((await this.#pool.run(order, { signal: limit.signal })) as string) as Answer;
       if ('input' in answer) throw new InputError('fuzz', undefined, answer.input);
       return 'thrown' in answer ? new Loss('threw', answer.thrown) : answer.done;
     } catch (error) {

@@ -16,7 +16,6 @@ export {
   type FamilyName,
   FUZZ_ENGINES,
   type FuzzEngine,
-  JUDGED_REVISIONS,
   makePlan,
   type Plan,
   type Shard,

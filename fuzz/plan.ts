@@ -8,10 +8,10 @@
  *   blocks 0 .. m-1, dealt to the shards   shard i of n has the blocks i, i+n, i+2n, ...
  */
 
+import { JUDGED_REVISIONS } from '../check/index.ts';
 import type { EngineName } from '../emu/index.ts';
 import { REVISIONS, type RevisionName } from '../jit/index.ts';
 import { InputError } from '../lib/index.ts';
-import { MANAGED_REVISIONS } from '../tramp/index.ts';
 
 export const FAMILY_NAMES = ['image', 'history'] as const;
 export type FamilyName = (typeof FAMILY_NAMES)[number];
@@ -19,9 +19,6 @@ export type FamilyName = (typeof FAMILY_NAMES)[number];
 /** One family alone, or images with a history now and then. */
 export const FAMILY_CHOICES = ['mixed', 'image', 'history'] as const;
 export type FamilyChoice = (typeof FAMILY_CHOICES)[number];
-
-/** Revisions that there is a judge for. */
-export const JUDGED_REVISIONS: readonly RevisionName[] = MANAGED_REVISIONS;
 
 /** `both` runs every case on Unicorn and on the host CPU and compares them. */
 export const FUZZ_ENGINES = ['unicorn', 'unicorn.js', 'native', 'both'] as const;

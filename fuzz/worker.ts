@@ -49,16 +49,17 @@ async function open(url: string): Promise<Station> {
   return new Station(await loadSubjects(url));
 }
 
-/** What the pool calls. */
-export async function work({ subjects, task }: Order): Promise<Answer> {
+/** What the pool calls. Gives an Answer as JSON, so that one that is not plain data is an answer, too: thrown. */
+export async function work({ subjects, task }: Order): Promise<string> {
+  const json = (answer: Answer): string => JSON.stringify(answer);
   try {
     const station = await stationOf(subjects);
-    if (task.kind === 'range') return { done: await station.range(task.plan, task.range) };
-    return { done: await station.cases(task.setting, task.family, task.cases) };
+    if (task.kind === 'range') return json({ done: await station.range(task.plan, task.range) });
+    return json({ done: await station.cases(task.setting, task.family, task.cases) });
   } catch (error) {
-    if (!(error instanceof Error)) return { thrown: String(error) };
-    return error.name === 'InputError'
-      ? { input: error.message }
-      : { thrown: `${error.name}: ${error.message}` };
+    if (!(error instanceof Error)) return json({ thrown: String(error) });
+    return json(
+      error.name === 'InputError' ? { input: error.message } : { thrown: `${error.name}: ${error.message}` },
+    );
   }
 }

@@ -1,0 +1,121 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { file, tramplab, tramplabJson } from '../cli/support.ts';
+import { folder } from './support.ts';
+
+/** A mistake of an emitter. */
+const MUTANT = 'reg-rbx-not-saved';
+
+describe('tramplab fuzz', () => {
+  test('has nothing to find in our own parts, and says what it did', async () => {
+    const report = await tramplabJson(['fuzz', '--cases', '1200', '--seed', '5']);
+    expect(report).toMatchObject({
+      seed: 5,
+      cases: 1200,
+      complete: true,
+      findings: [],
+      rules: {},
+      shard: '0/1',
+    });
+    expect(report['calls']).toBeGreaterThan(1200);
+    expect(report['casesPerSecond']).toBeGreaterThan(0);
+    const outcome = await tramplab(['fuzz', '--cases', '600', '--seed', '5', '--family', 'image']);
+    expect(outcome).toMatchObject({ status: 0, stderr: '' });
+    expect(outcome.stdout).toMatch(
+      /^seed 5, v5\.13 and v5\.15 on unicorn\n600 cases, \d+ calls, 0 findings in /,
+    );
+  });
+
+  test('finds a mistake, and replay finds it again', async () => {
+    const out = join(folder(), 'campaign');
+    const args = ['--cases', '200', '--seed', '1', '--family', 'image', '--mutant', MUTANT, '--out', out];
+    const report = (await tramplabJson(['fuzz', ...args], 1)) as unknown as {
+      findings: { file: string; rule: string; minimized: object; request: object }[];
+    };
+    expect(report.findings.length).toBeGreaterThan(0);
+    for (const finding of report.findings) {
+      expect(Object.keys(finding)).toEqual(
+        expect.arrayContaining(['id', 'rule', 'seed', 'case', 'request', 'minimized', 'detail']),
+      );
+      expect(JSON.stringify(finding.minimized).length).toBeLessThanOrEqual(
+        JSON.stringify(finding.request).length,
+      );
+    }
+    expect(readdirSync(join(out, 'findings')).length).toBe(report.findings.length);
+
+    const { file: path, rule } = report.findings[0] ?? { file: '', rule: '' };
+    expect(await tramplabJson(['replay', path], 1)).toMatchObject({ rule, reproduced: true });
+    const outcome = await tramplab(['replay', path]);
+    expect(outcome).toMatchObject({ status: 1, stderr: '' });
+    expect(outcome.stdout).toContain(`reproduced\n\n${rule}  `);
+
+    const merged = await tramplabJson(['fuzz', '--merge', out], 1);
+    expect(merged['findings']).toEqual(report.findings);
+  });
+
+  test.each([
+    [['--cases', '0'], '--cases: 0 is no whole number greater than 0'],
+    [['--seed', '-1'], '--seed: -1 is no whole number'],
+    [['--time', '5'], '--time: 5: wanted a time such as 90s, 10m or 8h'],
+    [['--time', '0s'], '--time: 0s: wanted a time'],
+    [['--shard', '1'], '--shard: 1: wanted i/n, as in 0/4'],
+    [['--shard', '4/4'], '--shard: shards of 4 are 0 to 3, not 4'],
+    [['--workers', 'x'], '--workers: x is no whole number'],
+    [['--revision', 'v6.1'], "option '--revision <name>' argument 'v6.1' is invalid"],
+    [['--mutant', 'none'], 'there is no mutant none; --list names them'],
+    [['--resume'], '--resume: needs --out, the folder to go on in'],
+    [['--resume', '--out', '/nowhere'], '/nowhere: holds no campaign'],
+    [['--merge', '/nowhere'], '/nowhere: holds no campaign'],
+    [['--merge', '/nowhere', '--seed', '1'], '--merge: runs nothing, so it takes no --seed'],
+  ])('%j is bad usage', async (args, message) => {
+    const outcome = await tramplab(['fuzz', ...args]);
+    expect(outcome.stderr).toContain(message);
+    expect(outcome.stderr.trimEnd()).not.toContain('\n');
+    expect(outcome).toMatchObject({ status: 2, stdout: '' });
+  });
+
+  test('an --out that cannot be written is told of', async () => {
+    const path = file('a-file', 'x');
+    const outcome = await tramplab(['fuzz', '--cases', '1', '--out', path]);
+    expect(outcome).toMatchObject({ status: 2, stdout: '' });
+    expect(outcome.stderr).toContain(`${path}: is no folder`);
+  });
+});
+
+test('tramplab replay wants a finding', async () => {
+  const outcome = await tramplab(['replay', file('no-finding.json', '{}')]);
+  expect(outcome).toMatchObject({ status: 2, stdout: '' });
+  expect(outcome.stderr).toMatch(
+    /no-finding\.json: is no finding; tramplab fuzz writes them into the folder findings\/\n$/,
+  );
+});
+
+describe('tramplab mutants', () => {
+  test('names them, each once', async () => {
+    const { mutants } = (await tramplabJson(['mutants', '--list'])) as {
+      mutants: { id: string; what: string }[];
+    };
+    expect(mutants.length).toBeGreaterThanOrEqual(60);
+    expect(new Set(mutants.map(({ id }) => id)).size).toBe(mutants.length);
+    for (const { what } of mutants) expect(what).toMatch(/^\S.*\S$/);
+    const text = await tramplab(['mutants', '--list', '--only', 'L1,L3']);
+    expect(text.stdout).toMatch(/^L1 {2,}a program .*\nL3 {2,}no percpu_ref.*\n$/);
+  });
+
+  test('finds some of each sort', async () => {
+    const ids = [MUTANT, 'active-left-up', 'L5'];
+    const { mutants } = (await tramplabJson(['mutants', '--only', ids.join(',')])) as {
+      mutants: { id: string; found: boolean; rule: string; cases: number }[];
+    };
+    expect(mutants.map(({ id }) => id).sort()).toEqual([...ids].sort());
+    for (const mutant of mutants)
+      expect(mutant).toMatchObject({ found: true, rule: expect.stringMatching(/^[a-z-]+$/) });
+  });
+
+  test('a mutant that there is not is bad usage', async () => {
+    const outcome = await tramplab(['mutants', '--only', 'L1,none']);
+    expect(outcome).toMatchObject({ status: 2, stdout: '' });
+    expect(outcome.stderr).toBe('tramplab: --only: there is no mutant none; --list names them\n');
+  });
+});
