@@ -43,7 +43,7 @@ const REFUSALS: Readonly<Record<string, string>> = {
   EACCES: 'may not be used by you',
   EISDIR: 'is a folder',
   ENOTDIR: 'is no folder',
-  EEXIST: 'is there already',
+  EEXIST: 'is there already, and is no folder',
   ENOSPC: 'does not fit: no space left',
   EROFS: 'cannot be written: the file system is read-only',
 };
