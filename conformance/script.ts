@@ -10,19 +10,24 @@ import { callerOn, type Target } from './target.ts';
  * then each combination between `begin` and `end`. Answers carry tags: `s3` belongs to the fourth step.
  */
 
-/** What the kernel tells of itself once. */
-export const KERNEL_SYMBOLS: readonly string[] = [
+/** What images call. */
+export const HELPERS: readonly string[] = [
   ...['', '_recur', '_sleepable', '_sleepable_recur', '_lsm_cgroup'].flatMap((suffix) => [
     `__bpf_prog_enter${suffix}`,
     `__bpf_prog_exit${suffix}`,
   ]),
   '__bpf_tramp_enter',
   '__bpf_tramp_exit',
+];
+
+const KERNEL_SYMBOLS: readonly string[] = [
+  ...HELPERS,
   // data
   'x86_return_thunk',
   'boot_cpu_data',
-  // code that returns, and what a cgroup's hook runs
-  '__x86_return_thunk',
+  'pcpu_hot',
+  // what returns where calls are counted, and what a cgroup's hook runs
+  'call_depth_return_thunk',
   '__cgroup_bpf_run_lsm_current',
   '__cgroup_bpf_run_lsm_socket',
   '__cgroup_bpf_run_lsm_sock',
@@ -39,6 +44,7 @@ export const KERNEL_FIELDS = [
   ['bpf_tramp_image', 'ip_epilogue'],
   ['bpf_ksym', 'name'],
   ['cpuinfo_x86', 'x86_capability'],
+  ['pcpu_hot', 'call_depth'],
 ] as const;
 
 /** Of `boot_cpu_data`, enough for its capabilities, bytes. */
@@ -46,12 +52,17 @@ const CPU_DATA_BYTES = 512;
 /** Longest image there can be, bytes. */
 const IMAGE_BYTES = 4096;
 
+/** What stands before a function may be a part of it. Kernel: CONFIG_FUNCTION_PADDING_BYTES */
+const PADDING_BYTES = 16;
+export const paddingTag = (name: string): string => `before-${name}`;
+
 /** The whole script of a boot. */
 export function guestScript(combinations: readonly Combination[], kernel: KernelName): string {
   const functions = [...new Set(combinations.map(({ target }) => target))].filter(isKernelFunction);
   const head = [
     `symbols ${[...KERNEL_SYMBOLS, ...functions.map(({ fn }) => fn)].join(' ')}`,
     ...KERNEL_FIELDS.map(([struct, field]) => `offset ${struct} ${field}`),
+    ...HELPERS.map((name) => `memory ${paddingTag(name)} before:${PADDING_BYTES}:${name} ${PADDING_BYTES}`),
     `memory x86_return_thunk sym:x86_return_thunk 8`,
     `memory boot_cpu_data sym:boot_cpu_data ${CPU_DATA_BYTES}`,
     ...functions.map(({ fn }) => `model ${fn}`),

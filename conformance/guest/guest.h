@@ -69,7 +69,10 @@ size_t kernel_memory(u64 address, void *to, size_t size);
 int cmd_symbols(const struct command *command);
 /* 0 when it is not known. */
 u64 symbol(const char *name);
-/* The address that a word stands for: sym:NAME, prog:P, sub:P:N, image:TAG or a number; 0 when there is none. */
+/*
+ * The address that a word stands for: sym:NAME, before:BYTES:NAME, prog:P, sub:P:N, image:TAG or a number;
+ * 0 when there is none.
+ */
 u64 address_of(const char *word);
 /* Makes a word stand for an address. */
 void name_address(const char *word, u64 address);

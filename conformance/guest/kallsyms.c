@@ -117,7 +117,7 @@ static u64 named_address(const char *word)
 u64 address_of(const char *word)
 {
 	char name[64];
-	u32 subprogram = 0;
+	u32 subprogram = 0, distance = 0;
 
 	if (!word)
 		return 0;
@@ -127,6 +127,8 @@ u64 address_of(const char *word)
 		return jited_address(fd_named(word + 5), 0);
 	if (sscanf(word, "sub:%63[^:]:%u", name, &subprogram) == 2)
 		return jited_address(fd_named(name), subprogram);
+	if (sscanf(word, "before:%u:%63s", &distance, name) == 2)
+		return symbol(name) ? symbol(name) - distance : 0;
 	if (strncmp(word, "image:", 6) == 0)
 		return named_address(word);
 	return number(word);
