@@ -45,7 +45,7 @@ export interface CoreResult {
 }
 
 /** Steps of comparison for one program: a few milliseconds for real ones. */
-const MAX_STEPS = 5_000_000;
+const MAX_STEPS = 1_000_000;
 
 /**
  * Applies a program's CO-RE relocations.

@@ -93,7 +93,10 @@ function declarations(btf: Btf): Map<string, Declared> {
   return found;
 }
 
-/** Type, size and alignment of a configuration value: an integer, an enum, or an array of characters. */
+/**
+ * Type, size and alignment of a configuration value: an integer, `enum libbpf_tristate`, or an array of
+ * characters. libbpf: find_kcfg_type.
+ */
 function configType(
   btf: Btf,
   { type: { type } }: Declared,
@@ -101,13 +104,15 @@ function configType(
 ): { type: number; sizeBytes: number; align: number } {
   const bare = bareType(btf, type).type;
   const element = bare.kind === 'array' ? bareType(btf, bare.type).type : bare;
+  const isText = bare.kind === 'array' && element.kind === 'int' && element.sizeBytes === 1;
+  const isInteger = bare.kind === 'int' && bare.sizeBytes <= 8;
+  const isTristate = bare.kind === 'enum' && bare.name === 'libbpf_tristate';
   const sizeBytes = typeBytes(btf, type);
-  const isValue = element.kind === 'int' || (element.kind === 'enum' && bare.kind !== 'array');
-  if (!isValue || sizeBytes === undefined || (bare.kind === 'array' && element.sizeBytes !== 1)) {
+  if (!(isText || isInteger || isTristate) || !('sizeBytes' in element) || sizeBytes === undefined) {
     throw new InputError(
       btf.file,
       `type ${type}`,
-      `the __kconfig variable ${shown(name)} is no integer, enum or array of char`,
+      `the __kconfig variable ${shown(name)} is no integer, enum libbpf_tristate or array of char`,
     );
   }
   return { type, sizeBytes, align: element.sizeBytes };

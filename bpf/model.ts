@@ -39,7 +39,7 @@ export type BpfProgramKind = 'fentry' | 'fexit' | 'fmod_ret' | 'lsm' | 'freplace
 export interface BpfProgram {
   /** Its function. */
   readonly name: string;
-  /** As in the object, e.g. `fentry.s/do_unlinkat`. */
+  /** As in the object, e.g. `fentry.s/do_unlinkat`, without the `?` of `autoload`. */
   readonly section: string;
   readonly kind: BpfProgramKind;
   /** Behind the section name's slash; undefined when nothing stands there. */

@@ -79,7 +79,7 @@ type Head = Omit<BpfProgram, 'insns' | 'subprogs' | 'references' | 'coreRelocs' 
 
 function headOf(file: string, { name, section }: SourceFunction): Head {
   const meaning = sectionMeaning(section.name);
-  if (meaning !== undefined) return { name, section: section.name, ...meaning };
+  if (meaning !== undefined) return { name, section: section.name.replace(/^\?/, ''), ...meaning };
   throw new InputError(
     file,
     section.fileOffset,
