@@ -52,8 +52,10 @@ interface Source {
 
 /** How likely things are, beside each other: whole numbers. */
 export interface Weights {
-  /** A CPU runs its task, or takes one on. */
+  /** A CPU runs its task. */
   readonly run: number;
+  /** An idle CPU takes one on. */
+  readonly dispatch: number;
   /** A CPU's task is preempted. */
   readonly preempt: number;
   /** A task that waits for a CPU goes to another one. */
@@ -66,7 +68,15 @@ export interface Weights {
   readonly callback: number;
 }
 
-export const WEIGHTS: Weights = { run: 20, preempt: 3, migrate: 1, wake: 6, tick: 10, callback: 10 };
+export const WEIGHTS: Weights = {
+  run: 20,
+  dispatch: 20,
+  preempt: 3,
+  migrate: 1,
+  wake: 6,
+  tick: 10,
+  callback: 10,
+};
 
 export class Simulation {
   readonly kernel: Kernel;
@@ -172,19 +182,22 @@ export class Simulation {
   /** A CPU runs its task, or takes it off, or takes one on; a task that waits for it goes elsewhere. */
   #cpu(id: number): Source {
     const { sched } = this;
-    const { run } = this.#weights;
+    const { run, dispatch } = this.#weights;
     const migrate = this.kernel.machine.cpus.length > 1 ? this.#weights.migrate : 0;
     const preempt = (): number => (sched.preemptible(id) ? this.#weights.preempt : 0);
+    /** What it does for its task, or for the want of one. */
+    const work = (): number => (sched.running(id) === undefined ? dispatch : run);
     return {
       weight: () => {
         const waiting = sched.runnable(id).length > 0;
         if (!waiting && sched.running(id) === undefined) return 0;
-        return run + preempt() + (waiting ? migrate : 0);
+        return work() + preempt() + (waiting ? migrate : 0);
       },
       happen: (at) => {
         const waiting = sched.runnable(id);
-        if (at > run + preempt()) this.#migrate(this.#one(waiting));
-        else if (at > run) this.#preempt(id);
+        const going = work();
+        if (at > going + preempt()) this.#migrate(this.#one(waiting));
+        else if (at > going) this.#preempt(id);
         else if (sched.running(id) !== undefined) this.#runCpu(id);
         else this.#dispatch(this.#one(waiting));
       },

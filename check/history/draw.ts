@@ -11,11 +11,12 @@ import type { FunctionSpec, HistoryCase, Operation, ProgramSpec, ScheduleSpec, T
 
 const POINTS = Object.keys(FAIL_POINTS) as FailPoint[];
 
-/** Kinds as often as they are wanted. */
-const KINDS: readonly AttachKind[] = [
+/** Kinds as often as they are wanted: around a function, and in place of it. */
+const AROUND: readonly AttachKind[] = [
   ...(['fentry', 'fentry', 'fentry', 'fexit', 'fexit', 'fexit'] as const),
   ...(['fmod_ret', 'fmod_ret', 'lsm', 'freplace'] as const),
 ];
+const INSTEAD: readonly AttachKind[] = ['freplace', 'freplace', 'freplace', 'fentry'];
 
 /** @throws RangeError when none of the revisions has a manager */
 export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryCase {
@@ -24,8 +25,9 @@ export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryC
   const revision = random.pick(managed);
   const cpus = random.pick([1, 1, 2, 2, 3, 4]);
   const functions = drawFunctions(random);
-  const programs = drawPrograms(random, functions);
-  const operations = random.once(25)
+  const replaces = functions.some(({ site }) => site === 'nop') && random.once(5);
+  const programs = drawPrograms(random, functions, replaces ? INSTEAD : AROUND);
+  const operations = random.once(60)
     ? drawCrowd(random, functions)
     : drawOperations(random, functions, programs);
   const schedule = drawSchedule(random);
@@ -48,6 +50,7 @@ function drawSchedule(random: Random): ScheduleSpec {
     host: random.pick([1, 2, 5, 10]),
     weights: {
       run: 20,
+      dispatch: random.pick([1, 4, 20, 20]),
       preempt: random.pick([1, 3, 10, 30]),
       migrate: random.pick([1, 4, 12]),
       wake: random.pick([1, 2, 6, 20]),
@@ -78,17 +81,25 @@ function drawFunctions(random: Random): FunctionSpec[] {
   return functions;
 }
 
-function drawPrograms(random: Random, functions: readonly FunctionSpec[]): ProgramSpec[] {
+function drawPrograms(
+  random: Random,
+  functions: readonly FunctionSpec[],
+  kinds: readonly AttachKind[],
+): ProgramSpec[] {
   const programs: ProgramSpec[] = [];
   const quick = functions.flatMap(({ slow }, index) => (slow ? [] : [index]));
   const count = random.int(2, 6);
+  /** Of 100 programs, how many are sleepable, and how many call. */
+  const sleepy = random.pick([0, 40, 60, 90]);
+  const busy = random.pick([15, 30, 70]);
   let calling = 0;
   for (let i = 0; i < count; i++) {
-    const kind = random.pick(KINDS);
+    const kind = random.pick(kinds);
     const plain = kind === 'freplace';
-    const sleepable = !plain && random.once(2);
+    const sleepable = !plain && random.int(1, 100) <= sleepy;
     const callees = sleepable ? functions.map((_, index) => index) : quick;
-    const calls = !plain && calling < 2 && callees.length > 0 && random.once(4) ? random.pick(callees) : null;
+    const calls =
+      !plain && calling < 2 && callees.length > 0 && random.int(1, 100) <= busy ? random.pick(callees) : null;
     if (calls !== null) calling++;
     const answers = plain || ((kind === 'fmod_ret' || kind === 'lsm') && random.once(3));
     programs.push({
