@@ -19,7 +19,7 @@ import {
 const SIZES = [8, 8, 4, 4, 2, 1];
 
 /** Values at which something changes: signs and carries of each width, ends of the address space. */
-const BOUNDARIES: readonly bigint[] = [
+export const BOUNDARIES: readonly bigint[] = [
   0n,
   1n,
   0x7fn,

@@ -450,7 +450,7 @@ function clobber(asm: Assembler, regs: readonly Reg[]): void {
 }
 
 /** Bytes that a stub takes at most, the two of an original together. */
-export const STUB_BYTES = 72;
+export const STUB_BYTES = 64;
 
 /** A stub: says who was called and goes on in a recorder. `real` is the function to forward to. */
 export function stub(who: Kaddr, recorder: Kaddr, real?: Kaddr): Uint8Array {

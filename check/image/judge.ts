@@ -11,7 +11,7 @@ import type { Finding } from '../finding.ts';
 import type { ImageRule } from '../rules.ts';
 import { describe, flagsOf, type ImageCase, type Kind, knownFlags, programsOf } from './case.ts';
 import { type Event, type EventWord, readEvents } from './events.ts';
-import { ARGS, DIRECTION_FLAG, EventKind, ScriptDeed } from './log.ts';
+import { ARGS, CALLEE_WORDS, DIRECTION_FLAG, EventKind, ScriptDeed } from './log.ts';
 import type { Tried } from './trial.ts';
 
 const { CALL_ORIG, IP_ARG, RET_FENTRY_RET } = TrampFlag;
@@ -386,7 +386,38 @@ class Judgement {
     if (fault === null) {
       return this.#verdict('call-target', `no ${role.name}`, { expected: role.name }, undefined);
     }
-    return this.#faulted(fault, role);
+    const begun = this.#inGuestCode(fault.rip) ? this.#begunRecord() : undefined;
+    if (begun === undefined) return this.#faulted(fault, role);
+    if (begun.kind !== want.kind || begun.words.get('who') !== want.words.get('who')) {
+      return this.#outOfOrder(want, begun, index);
+    }
+    // Its recorder could not read what rbp, or the context, points at.
+    const rbp = begun.words.get('rbp') as bigint;
+    const chain = fault.address === rbp || fault.address === BigInt.asUintN(64, rbp + 8n);
+    const seen = hex64(begun.words.get(chain ? 'rbp' : 'rdi') as bigint);
+    const hint: Hint = {
+      what: 'register',
+      at: begun.at,
+      name: chain ? 'rbp' : 'rdi',
+      expected: undefined,
+    };
+    const rule = chain ? 'rbp-chain' : 'context-in-frame';
+    return this.#verdict(rule, `${role.name}: ${hint.name} points nowhere`, { seen }, hint);
+  }
+
+  /** The record that a recorder was writing when it faulted: kind, who, and the first registers are there. */
+  #begunRecord(): Event | undefined {
+    const { log, ended } = this.#tried;
+    const words = CALLEE_WORDS.slice(0, CALLEE_WORDS.indexOf('savedRbp'));
+    const kind = Number(log[ended.to]) as Event['kind'];
+    const named = words.map((word, i): [EventWord, bigint] => [word, log[ended.to + i] ?? 0n]);
+    const called: readonly number[] = [
+      EventKind.value,
+      EventKind.nothing,
+      EventKind.program,
+      EventKind.original,
+    ];
+    return called.includes(kind) ? { kind, words: new Map(named), at: ended.to - ended.from } : undefined;
   }
 
   #faulted(fault: Fault, awaited: Role): Verdict {
@@ -397,11 +428,11 @@ class Judgement {
     const hint: Hint = inside
       ? { what: 'instruction', offset }
       : { what: 'call', at: Number.MAX_SAFE_INTEGER };
-    const rule = this.#faultRule(fault, inside, awaited);
-    return this.#verdict(rule, fault.detail, { expected: awaited.name, seen: fault.kind }, hint);
+    const words = { expected: awaited.name, seen: fault.kind };
+    return this.#verdict(this.#faultRule(fault, inside), fault.detail, words, hint);
   }
 
-  #faultRule(fault: Fault, inside: boolean, awaited: Role): ImageRule {
+  #faultRule(fault: Fault, inside: boolean): ImageRule {
     switch (fault.kind) {
       case 'step-limit':
         return 'terminates';
@@ -413,9 +444,7 @@ class Judgement {
         return inside ? 'writes-outside-frame' : 'terminates';
       case 'read-unmapped':
       case 'general-protection':
-        if (fault.rip === fault.address) return 'call-target';
-        if (inside || !this.#inGuestCode(fault.rip)) return 'no-fault';
-        return awaited.act === 'program' ? 'context-in-frame' : 'rbp-chain';
+        return fault.rip === fault.address ? 'call-target' : 'no-fault';
       default:
         return inside ? 'no-fault' : 'call-target';
     }

@@ -256,7 +256,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
       },
       stepAt: (offset) => this.#stepAt(theatre, entry, offset),
     };
-    entry.findings = tryAlone(setting, one.watched);
+    entry.findings = tryAlone(setting, one.watched).findings;
     this.#spend('check');
   }
 

@@ -11,6 +11,9 @@ import { type Stepped, stepThrough, type Violation } from './step-through.ts';
 /** Instructions that a case takes at most: the largest one, with programs that call again. */
 export const STEPS = 200_000;
 
+/** More words than any record has. */
+const RECORD_MOST = 64;
+
 /** What a call left behind in its seat. */
 export interface Remains {
   /** References by atomic counting, and whether the last one was put. */
@@ -47,21 +50,42 @@ export interface Tried extends Remains {
   readonly violations: readonly Violation[];
 }
 
-/** @param watched whether every instruction is looked at for what it writes */
-export function tryAlone(setting: Setting, watched: boolean): readonly Finding[] {
+/**
+ * Calls and judges a case.
+ * @param watched whether every instruction is looked at for what it writes
+ * @returns `exact`: the log is to the last word what the kernel's frame makes of it
+ */
+export function tryAlone(
+  setting: Setting,
+  watched: boolean,
+): { readonly findings: readonly Finding[]; readonly exact: boolean } {
   const { image } = setting;
   const { tried } = call(setting, watched ? { keep: false } : undefined);
   const verdicts = judge(tried);
-  if (verdicts.every(({ hint }) => hint === undefined)) return verdicts.map((verdict) => finding(verdict));
+  const exact = verdicts.length === 0 && isExact(tried);
+  if (verdicts.every(({ hint }) => hint === undefined)) {
+    return { findings: verdicts.map((verdict) => finding(verdict)), exact };
+  }
   const again = call(setting, { keep: true });
   const start = again.tried.ready.seat.place.image;
-  return verdicts.map((verdict) => {
+  const findings = verdicts.map((verdict) => {
     const { hint } = verdict;
     const offset =
       hint === undefined || again.stepped === undefined ? undefined : blame(hint, again.stepped, image);
     if (offset === undefined) return finding(verdict);
     return finding(verdict, placeOf(offset, image, start, setting.stepAt(offset)));
   });
+  return { findings, exact };
+}
+
+function isExact({ ready, expectation, log, ended }: Tried): boolean {
+  const { start, end } = ready.expected;
+  const open = new Set(expectation.open);
+  if (ended.to - ended.from !== end - start) return false;
+  for (let i = 0; i < end - start; i++) {
+    if (!open.has(start + i) && expectation.words[start + i] !== log[ended.from + i]) return false;
+  }
+  return true;
 }
 
 function finding({ hint: _, ...rest }: Verdict, at?: Finding['at']): Finding {
@@ -76,6 +100,8 @@ function call(
   expectation.clear();
   const ready = setting.seat();
   stage.writeScripts(expectation, [ready]);
+  // A record that is cut off must not be read on in what was there before.
+  stage.log.fill(0n, 0, expectation.length + RECORD_MOST);
   const stepped =
     stepping === undefined
       ? undefined

@@ -1,0 +1,303 @@
+/*
+ * Judges an image that somebody else made, at its own addresses: by every situation that it can meet.
+ */
+
+import type { EngineName } from '../../emu/index.ts';
+import {
+  insnAt,
+  type Prepared,
+  prepareTrampoline,
+  type RevisionName,
+  stepPath,
+  TrampFlag,
+  type TrampolineRequest,
+} from '../../jit/index.ts';
+import { errnoName, InputError } from '../../lib/index.ts';
+import type { Finding } from '../finding.ts';
+import { type ImageCase, JUDGED_REVISIONS, type ProgramCase, type ValueModel } from './case.ts';
+import { sitesWrong } from './emission.ts';
+import { Expectation } from './expectation.ts';
+import { GivenPlaces } from './given.ts';
+import { Oracle } from './oracle.ts';
+import { retired } from './runner.ts';
+import { shrink } from './shrink.ts';
+import { type Situation, situationsOf } from './situations.ts';
+import { Stage } from './stage.ts';
+import { type Setting, tryAlone } from './trial.ts';
+
+/** Cases after which a stage is opened anew. */
+const CASES_PER_STAGE = 20_000;
+const PAGE_BYTES = 4096;
+const SAFETY = 64;
+
+/** An image, and what it was made for. */
+export interface GivenImage {
+  readonly request: TrampolineRequest;
+  readonly bytes: Uint8Array;
+  /** Offsets as its emitter reported them; undefined when nobody knows. */
+  readonly ipAfterCall?: number | null | undefined;
+  readonly ipEpilogue?: number | null | undefined;
+  /** Types of the arguments; signs do not matter to these revisions' images. */
+  readonly args?: readonly ValueModel[];
+}
+
+/** A broken rule, with the smallest call that shows it. */
+export interface ImageFinding extends Finding {
+  readonly case: ImageCase;
+}
+
+export interface ImageReport {
+  /** Calls that the image was made to answer. */
+  readonly situations: readonly Situation[];
+  /** The first finding of each rule. */
+  readonly findings: readonly ImageFinding[];
+  /** Whether every call did exactly what the kernel's frame makes it do, to the last word. */
+  readonly exact: boolean;
+  /** Rules that could not be judged, and why. */
+  readonly unjudged: readonly string[];
+}
+
+interface Open {
+  readonly stage: Stage;
+  readonly places: GivenPlaces;
+  readonly oracle: Oracle;
+}
+
+/** Judges images of one revision, on a machine of its own. */
+export class ImageChecker {
+  readonly #revision: RevisionName;
+  readonly #engine: EngineName;
+  readonly #requests: readonly TrampolineRequest[];
+  readonly #expectation = new Expectation();
+  #theatre: Open;
+  #cases = 0;
+
+  private constructor(
+    revision: RevisionName,
+    engine: EngineName,
+    requests: readonly TrampolineRequest[],
+    theatre: Open,
+  ) {
+    this.#revision = revision;
+    this.#engine = engine;
+    this.#requests = requests;
+    this.#theatre = theatre;
+  }
+
+  /**
+   * @param requests every request whose images will be judged: their addresses are mapped
+   * @throws InputError for a revision without judge, for addresses that cannot be mapped or overlap, and
+   *   for a missing engine
+   */
+  static async open(
+    revision: RevisionName,
+    requests: readonly TrampolineRequest[],
+    options: { readonly engine?: EngineName } = {},
+  ): Promise<ImageChecker> {
+    if (!JUDGED_REVISIONS.includes(revision)) {
+      const there = JUDGED_REVISIONS.join(', ');
+      throw new InputError(
+        'revision',
+        undefined,
+        `images of ${revision} cannot be judged; there are ${there}`,
+      );
+    }
+    const engine = options.engine ?? 'unicorn';
+    return new ImageChecker(revision, engine, requests, await openTheatre(revision, engine, requests));
+  }
+
+  close(): void {
+    this.#theatre.stage.close();
+  }
+
+  /**
+   * Makes an image answer every call that `situations` lists.
+   * @param situations default: everything that can happen to an image of this request
+   * @throws InputError when the kernel refuses the request, so that there can be no image
+   */
+  async check(image: GivenImage, situations?: readonly Situation[]): Promise<ImageReport> {
+    if (this.#cases >= CASES_PER_STAGE) {
+      this.#theatre.stage.close();
+      this.#theatre = await openTheatre(this.#revision, this.#engine, this.#requests);
+      this.#cases = 0;
+    }
+    const own = this.#ownImage(image.request);
+    const still = plainCase(this.#revision, image);
+    const calls = situations ?? situationsOf(still, 0);
+    const wrong = stillWrong(image);
+    if (wrong.length > 0) {
+      const findings = wrong.map((finding) => ({ ...finding, case: still }));
+      return { situations: [], findings, exact: false, unjudged: [] };
+    }
+    const sites = sitesOf(image, own);
+    const unjudged: string[] = [];
+    const judged = calls.filter(({ one }) => !one.retired || sites.ipAfterCall !== null);
+    if (judged.length < calls.length) {
+      unjudged.push(
+        'retired-epilogue: ip_after_call and ip_epilogue are not known; give ipAfterCall and ipEpilogue',
+      );
+    }
+    const findings = new Map<string, ImageFinding>();
+    let exact = true;
+    for (const { one } of judged) {
+      const tried = this.#try(one, image, sites, own);
+      exact &&= tried.exact;
+      for (const finding of tried.findings) {
+        if (!findings.has(finding.rule)) findings.set(finding.rule, { ...finding, case: one });
+      }
+    }
+    const smallest = [...findings.values()].map((finding) => this.#smallest(finding, image, sites, own));
+    this.#theatre.places.clear();
+    return { situations: judged, findings: smallest, exact, unjudged };
+  }
+
+  #ownImage(request: TrampolineRequest): Own {
+    const prepared = prepareTrampoline(this.#revision, request, { provenance: true });
+    if (prepared.bytes !== undefined) return prepared;
+    const why = `-${errnoName(-prepared.ret)}: ${prepared.why}`;
+    throw new InputError(
+      'request',
+      undefined,
+      `${this.#revision} refuses it (${why}), so there is no image to judge`,
+    );
+  }
+
+  #try(one: ImageCase, image: GivenImage, sites: Sites, own: Own): ReturnType<typeof tryAlone> {
+    const { stage, places, oracle } = this.#theatre;
+    const { request, bytes } = image;
+    this.#cases++;
+    stage.runtime.statsEnabled = one.statistics;
+    const called = one.retired ? retired(bytes, sites.ipAfterCall, sites.ipEpilogue) : bytes;
+    const setting: Setting = {
+      stage,
+      expectation: this.#expectation,
+      image: called,
+      seat: () => {
+        const seat = places.seat(request, called, one.retired);
+        const ready = { one, seat, expected: oracle.expect(one, seat.place, this.#expectation) };
+        stage.prepare(ready);
+        return ready;
+      },
+      clear: () => places.remains(request),
+      stepAt: (offset) => {
+        const insn = own.code === undefined ? undefined : insnAt(own.code, offset);
+        // The same instruction only where ours begins, too.
+        return insn?.offset === offset ? stepPath(insn.step) : undefined;
+      },
+    };
+    return tryAlone(setting, one.watched);
+  }
+
+  /** The same finding by the plainest call that shows it. */
+  #smallest(found: ImageFinding, image: GivenImage, sites: Sites, own: Own): ImageFinding {
+    let smallest = found;
+    const smaller = (): ImageFinding | undefined => {
+      for (const one of shrink(smallest.case)) {
+        if (!sameImage(one, found.case)) continue;
+        const [finding] = this.#try(one, image, sites, own).findings;
+        if (finding?.rule === found.rule) return { ...finding, case: one };
+      }
+      return undefined;
+    };
+    for (let next = smaller(); next !== undefined; next = smaller()) smallest = next;
+    return smallest;
+  }
+}
+
+type Own = Extract<Prepared, { readonly bytes: Uint8Array }>;
+
+interface Sites {
+  readonly ipAfterCall: number | null;
+  readonly ipEpilogue: number | null;
+}
+
+async function openTheatre(
+  revision: RevisionName,
+  engine: EngineName,
+  requests: readonly TrampolineRequest[],
+): Promise<Open> {
+  const stage = await Stage.open({
+    engine,
+    revision,
+    bugs: new Set(),
+    seats: 1,
+    units: GivenPlaces.units(requests),
+  });
+  try {
+    return { stage, places: new GivenPlaces(stage, requests), oracle: new Oracle(stage.callers) };
+  } catch (error) {
+    stage.close();
+    throw error;
+  }
+}
+
+/** What is wrong with the bytes as they lie there. */
+function stillWrong({ request, bytes, ipAfterCall, ipEpilogue }: GivenImage): readonly Finding[] {
+  const wrong = (detail: string, expected: string, seen: string): Finding[] => [
+    { rule: 'length-and-sites', detail, expected, seen },
+  ];
+  const room = request.imageSize - SAFETY;
+  if (bytes.length > room) {
+    return wrong('the image is longer than its room', `at most ${room} bytes`, `${bytes.length} bytes`);
+  }
+  if (ipAfterCall === undefined || ipEpilogue === undefined) return [];
+  return sitesWrong(bytes, { ipAfterCall, ipEpilogue }, (request.flags & TrampFlag.CALL_ORIG) !== 0, wrong);
+}
+
+/** The sites that were reported; else those that our image has, where these can be meant. */
+function sitesOf({ bytes, ipAfterCall, ipEpilogue }: GivenImage, own: Own): Sites {
+  if (ipAfterCall !== undefined && ipEpilogue !== undefined) return { ipAfterCall, ipEpilogue };
+  const calls = own.ipAfterCall !== null;
+  const ours = { ipAfterCall: own.ipAfterCall, ipEpilogue: own.ipEpilogue };
+  const fits =
+    bytes.length === own.bytes.length &&
+    sitesWrong(bytes, ours, calls, (detail) => [{ rule: 'length-and-sites', detail }]).length === 0;
+  return fits ? ours : { ipAfterCall: null, ipEpilogue: null };
+}
+
+/** A request as a case: its programs do nothing in particular. */
+export function plainCase(revision: RevisionName, { request, args }: GivenImage): ImageCase {
+  const program = ({
+    sleepable,
+    jited,
+  }: {
+    readonly sleepable: boolean;
+    readonly jited: boolean;
+  }): ProgramCase => ({
+    sleepable,
+    jited,
+    wantsIp: false,
+    running: false,
+    returns: '0x0',
+    writes: null,
+    calls: false,
+    faults: false,
+  });
+  const zeros = Array.from({ length: 6 }, () => '0x0');
+  return {
+    revision,
+    args: args ?? request.argSizes.map((sizeBytes) => ({ sizeBytes, signed: false })),
+    ret: request.retSize === undefined || request.retSize === 0 ? null : { sizeBytes: 8, signed: false },
+    flags: request.flags,
+    fentry: request.fentry.map(program),
+    fmodRet: request.fmodRet.map(program),
+    fexit: request.fexit.map(program),
+    placing: { offset: Number(request.image % BigInt(PAGE_BYTES)), low: false, room: 'page', far: 'nothing' },
+    registers: { args: zeros, saved: zeros, rax: '0x0' },
+    returns: { original: '0x0', body: '0x0' },
+    statistics: false,
+    clock: '0x3b9aca00',
+    retired: false,
+    watched: false,
+  };
+}
+
+/** Whether two cases ask for the same image. */
+export function sameImage(one: ImageCase, other: ImageCase): boolean {
+  const asked = ({ revision, args, flags, fentry, fmodRet, fexit, placing, ret }: ImageCase): string =>
+    JSON.stringify([
+      [revision, args, flags, placing, ret],
+      ...[fentry, fmodRet, fexit].map((kind) => kind.map(({ sleepable, jited }) => [sleepable, jited])),
+    ]);
+  return asked(one) === asked(other);
+}

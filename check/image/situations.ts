@@ -1,0 +1,152 @@
+/* The calls that a given image is judged by: one or more per thing that can happen to it, the same every time. */
+
+import { TrampFlag } from '../../jit/index.ts';
+import { hex64 } from '../../lib/index.ts';
+import { Random } from '../random.ts';
+import {
+  flagsOf,
+  type ImageCase,
+  KINDS,
+  type Kind,
+  knownFlags,
+  type ProgramCase,
+  programsOf,
+} from './case.ts';
+import { BOUNDARIES } from './generate.ts';
+
+/** What can happen to a call. */
+export const VARIANTS = [
+  'plain',
+  'arguments at their boundaries',
+  'fmod_ret speaks',
+  'one program recurs',
+  'all programs recur',
+  'statistics',
+  'retired',
+  'a program calls again',
+  'programs write their context',
+] as const;
+export type Variant = (typeof VARIANTS)[number];
+
+export interface Situation {
+  readonly variant: Variant;
+  readonly one: ImageCase;
+}
+
+/** What an fmod_ret program answers to end the chain: once one of the first, once one that is zero below. */
+const SPOKEN: readonly (readonly bigint[])[] = [
+  [0xffff_ffff_ffff_ffffn, 0xffff_ffff_ffff_ffean, 1n, 0xffff_ffffn],
+  [1n << 32n, 1n << 63n],
+];
+
+const CLOCK = 1_000_000_000n;
+/** A start time that is zero in its lower half and negative as a signed number. */
+const LATE_CLOCK = 1n << 63n;
+/** What each reading adds to the clock. */
+const TICK = 10n;
+/** Calls with arguments that are nothing but boundaries. */
+const BOUNDARY_CALLS = 3;
+
+/**
+ * The calls for an image.
+ * @param plain the image's case, whatever its registers and its programs' manners are
+ * @param seed decides the random values
+ */
+export function situationsOf(plain: ImageCase, seed: number): readonly Situation[] {
+  const random = new Random(0, seed);
+  const count = programsOf(plain).length;
+  const found: Situation[] = [];
+  const add = (variant: Variant, change: (one: ImageCase) => ImageCase = (one) => one): void => {
+    found.push({ variant, one: change(ordinary(plain, random)) });
+  };
+  const hasResult =
+    (flagsOf(plain) & knownFlags(plain.revision) & (TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET)) !== 0;
+  const words = plain.args.length + (hasResult ? 1 : 0);
+
+  add('plain', (one) => ({ ...one, watched: true }));
+  for (let i = 0; i < BOUNDARY_CALLS; i++) {
+    const args = Array.from({ length: 6 }, () => hex64(random.pick(BOUNDARIES)));
+    const answers = { original: hex64(random.pick(BOUNDARIES)), body: hex64(random.pick(BOUNDARIES)) };
+    add('arguments at their boundaries', (one) => ({
+      ...one,
+      registers: { ...one.registers, args },
+      returns: answers,
+    }));
+  }
+  plain.fmodRet.forEach((_, speaker) => {
+    for (const answers of SPOKEN) {
+      const returns = hex64(random.pick(answers));
+      add('fmod_ret speaks', (one) =>
+        withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns })),
+      );
+    }
+  });
+  if (count > 0) {
+    const chosen = random.int(0, count - 1);
+    add('one program recurs', (one) => withProgram(one, chosen, (prog) => ({ ...prog, running: true })));
+    add('all programs recur', (one) => withPrograms(one, (prog) => ({ ...prog, running: true })));
+  }
+  // Each program that runs reads the clock twice: every one starts at the awkward time once.
+  for (let i = 0; i < count; i++) {
+    const clock = hex64(LATE_CLOCK - BigInt(2 * i) * TICK);
+    add('statistics', (one) => ({ ...one, statistics: true, clock }));
+  }
+  if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) add('retired', (one) => ({ ...one, retired: true }));
+  for (const first of firstOfKinds(plain)) {
+    add('a program calls again', (one) => withProgram(one, first, (prog) => ({ ...prog, calls: true })));
+  }
+  if (count > 0 && words > 0) {
+    add('programs write their context', (one) =>
+      withPrograms(one, (prog, i) => ({ ...prog, writes: { word: i % words, value: hex64(random.u64()) } })),
+    );
+  }
+  return found;
+}
+
+/** Random registers and answers, and no fmod_ret program says anything. */
+function ordinary(plain: ImageCase, random: Random): ImageCase {
+  const word = (): string => hex64(random.u64());
+  const words = (): string[] => Array.from({ length: 6 }, word);
+  const firstFmod = plain.fentry.length;
+  const lastFmod = firstFmod + plain.fmodRet.length;
+  const one: ImageCase = {
+    ...plain,
+    // All 64 bits are random: a narrow argument has garbage above it.
+    registers: { args: words(), saved: words(), rax: word() },
+    returns: { original: word(), body: word() },
+    statistics: false,
+    clock: hex64(CLOCK),
+    retired: false,
+    watched: false,
+  };
+  return withPrograms(one, (prog, i) => ({
+    ...prog,
+    running: false,
+    writes: null,
+    calls: false,
+    faults: false,
+    returns: i >= firstFmod && i < lastFmod ? '0x0' : word(),
+  }));
+}
+
+function withPrograms(one: ImageCase, change: (prog: ProgramCase, index: number) => ProgramCase): ImageCase {
+  let index = 0;
+  const all = (kind: Kind): readonly ProgramCase[] => one[kind].map((prog) => change(prog, index++));
+  const fentry = all('fentry');
+  const fmodRet = all('fmodRet');
+  return { ...one, fentry, fmodRet, fexit: all('fexit') };
+}
+
+function withProgram(one: ImageCase, index: number, change: (prog: ProgramCase) => ProgramCase): ImageCase {
+  return withPrograms(one, (prog, i) => (i === index ? change(prog) : prog));
+}
+
+/** Places of the first program of each kind. */
+function firstOfKinds(one: ImageCase): readonly number[] {
+  let first = 0;
+  return KINDS.flatMap((kind) => {
+    const at = first;
+    first += one[kind].length;
+    return one[kind].length === 0 ? [] : [at];
+  });
+}
