@@ -12,7 +12,9 @@ export async function progressBar(total: number): Promise<ProgressBar | undefine
   if (process.stderr.isTTY !== true) return undefined;
   const { SingleBar, Presets } = await import('cli-progress');
   const format = '{bar} {percentage}%  {text}';
-  const bar = new SingleBar({ format, hideCursor: true, clearOnComplete: true }, Presets.shades_grey);
+  // The terminal's modes stay as they are: who is interrupted cannot put them back.
+  const modes = { hideCursor: false, linewrap: true };
+  const bar = new SingleBar({ format, ...modes, clearOnComplete: true }, Presets.shades_grey);
   bar.start(total, 0, { text: '' });
   return {
     update: (done, text) => bar.update(Math.min(done, total), { text }),
