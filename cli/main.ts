@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => Comm
   emit: async () => (await import('./emit.ts')).addEmit,
   poke: async () => (await import('./poke.ts')).addPoke,
   listing: async () => (await import('./listing.ts')).addListing,
+  check: async () => (await import('./check.ts')).addCheck,
   conformance: async () => (await import('./conformance.ts')).addConformance,
   bench: async () => (await import('./bench.ts')).addBench,
   jit: async () => (await import('./jit.ts')).addJit,
