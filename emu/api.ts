@@ -11,16 +11,31 @@ import type { Layout, LayoutName } from './layout.ts';
 export type Perms = 'r' | 'rw' | 'rx';
 
 /** The engines there are adapters for. */
-export type EngineName = 'unicorn' | 'unicorn.js';
+export type EngineName = 'unicorn' | 'unicorn.js' | 'native';
 
 export interface MachineOptions {
-  /** Default `unicorn`: the native library. `unicorn.js` is an optional peer package. */
+  /**
+   * Default `unicorn`: the native library. `unicorn.js` is an optional peer package. `native` is the host's
+   * own CPU, x86-64 Linux only; see docs/fidelity.md for how it differs.
+   */
   readonly engine?: EngineName;
   /** Number of vCPUs, 1 to 64. Default 1. */
   readonly cpus?: number;
   /** Instructions after which a call ends with a `step-limit` fault. Default 10,000,000. */
   readonly stepLimit?: number;
-  /** Where things lie; see layout.ts. Default `kernel`: the kernel's own addresses. */
+  /**
+   * False lets the engine `native` run calls at full speed: a call that names no `steps`, and a run() with
+   * neither `steps` nor `stopAt`, is not counted (`instructions` is NaN), has no step limit, and ends with a
+   * `time-limit` fault after `timeLimitMs`. The other engines count for little and ignore it. Default true:
+   * `native` counts by trapping after each instruction, about a microsecond each.
+   */
+  readonly counting?: boolean;
+  /** Milliseconds after which `native` stops an uncounted run, or one that makes no progress. Default 10,000. */
+  readonly timeLimitMs?: number;
+  /**
+   * Where things lie; see layout.ts. Default `kernel`: the kernel's own addresses. With `native` it is `user`,
+   * which the other engines can have too, for equal addresses.
+   */
   readonly layout?: LayoutName;
   /** Keep what each vCPU executes, reads and writes; see Vcpu.recorded. Default false. Engine `unicorn` only. */
   readonly record?: boolean;
@@ -36,7 +51,10 @@ export interface AccessEvent {
   readonly sizeBytes: number;
 }
 
-/** A machine: guest memory and 1 to 64 vCPUs on it, interleaved in one thread. */
+/**
+ * A machine: guest memory and 1 to 64 vCPUs on it. One vCPU runs at a time, in the caller's thread, but for
+ * callAll() on the engine `native`.
+ */
 export interface Machine {
   /** The engine and its version, e.g. `unicorn 2.0.1`. */
   readonly engine: string;
@@ -59,6 +77,14 @@ export interface Machine {
    * @throws InputError when a byte of the range is not in executable memory; nothing is written then.
    */
   patchText(address: Kaddr, bytes: Uint8Array): void;
+
+  /**
+   * Makes calls on different vCPUs: at the same time, in threads on the host's CPUs, with the engine
+   * `native`; one after the other with the others. Returns when all have returned or faulted.
+   * @returns the results in the order of the calls
+   * @throws InputError as Vcpu.call(), or when two are for one CPU; nothing has run then
+   */
+  callAll(calls: readonly ParallelCall[]): CallResult[];
 
   /** The task struct in `gs:[percpu.vars.currentTask]` of a CPU. Kernel: `current`. */
   current(cpu: number): Kaddr;
@@ -254,16 +280,25 @@ export interface RunOptions {
 export interface CallResult {
   /** RAX at the return; 0n when the call ended in a fault. */
   readonly ret: bigint;
-  /** Instructions executed, the final `ret` included. */
+  /** Instructions executed, the final `ret` included; NaN when they were not counted (MachineOptions.counting). */
   readonly instructions: number;
   /** What went wrong; null when the function returned. */
   readonly fault: Fault | null;
 }
 
+/** One of the calls of Machine.callAll(). */
+export interface ParallelCall {
+  /** The vCPU's number. */
+  readonly cpu: number;
+  readonly fn: Kaddr;
+  readonly args?: readonly bigint[];
+  readonly options?: CallOptions;
+}
+
 export interface RunResult {
   /** `returned`: the call is over, its result in rax. `steps`, `stop`: it can go on. `fault`: it is over. */
   readonly reason: 'returned' | 'steps' | 'stop' | 'fault';
-  /** Instructions executed by this run. */
+  /** Instructions executed by this run; NaN when they were not counted. */
   readonly instructions: number;
   readonly fault: Fault | null;
 }

@@ -1,7 +1,8 @@
 /*
  * What a CPU emulator must offer so that a machine can stand on it. The machine knows tasks, stacks,
  * allocators and names; an engine knows mapped blocks of memory, registers and how a run ended.
- * Adapters: unicorn/ (the native library) and unicorn-js/ (the same as WebAssembly).
+ * Adapters: unicorn/ (the native library), unicorn-js/ (the same as WebAssembly) and native/ (the host's
+ * own CPU).
  */
 
 import { type Kaddr, kaddr } from '../lib/index.ts';
@@ -31,7 +32,8 @@ export interface HostBlock {
 
 /**
  * Why a run ended. `untranslatable`: the straight-line code from here on holds an encoding that the
- * engine cannot cope with (hardware: #UD); nothing of it was executed.
+ * engine cannot cope with (hardware: #UD); nothing of it was executed. `time-limit`: it took too long, by
+ * the clock. `crashed`: what the guest ran in is gone, and was replaced; only memory is as it was left.
  */
 export type EngineStop =
   | 'halted'
@@ -42,7 +44,9 @@ export type EngineStop =
   | 'invalid-opcode'
   | 'untranslatable'
   | 'syscall'
-  | 'port-io';
+  | 'port-io'
+  | 'time-limit'
+  | 'crashed';
 
 /** The access that ended a run with `memory`. */
 export interface MemoryStop {
@@ -60,10 +64,14 @@ export interface EngineCpu {
   load(rip: Kaddr, rsp: Kaddr, args: readonly bigint[]): void;
   /**
    * Runs from rip for at most `budget` instructions (0 .. 2^53-1), exactly; stops before the
-   * instruction at `stopAt`, be it the first one.
+   * instruction at `stopAt`, be it the first one. An infinite budget without `stopAt` allows an engine
+   * for which counting is dear to run uncounted.
    */
   run(budget: number, stopAt?: Kaddr): EngineStop;
-  /** Instructions completed by the last run; the one that ended it (hlt, a faulting one) not counted. */
+  /**
+   * Instructions completed by the last run; the one that ended it (hlt, a faulting one) not counted.
+   * NaN when they were not counted.
+   */
   readonly executed: number;
   /** rax and rip as the last run left them: cheaper than get(). After `halted`, rip is behind the hlt. */
   readonly rax: bigint;
@@ -74,6 +82,8 @@ export interface EngineCpu {
   readonly memoryStop: MemoryStop;
   /** After `exception`: its vector. */
   readonly vector: number;
+  /** After `crashed`: how, in a few words. */
+  readonly crash?: string;
 
   /** What was executed and accessed since the last time; on an engine made to record. */
   recorded?(): readonly AccessEvent[];
@@ -86,6 +96,12 @@ export interface EngineCpu {
   restoreContext(context: EngineContext): void;
 }
 
+/** A run to be made at the same time as others. */
+export interface Run<Cpu extends EngineCpu = EngineCpu> {
+  readonly cpu: Cpu;
+  readonly budget: number;
+}
+
 export interface Engine {
   /** Name and version, e.g. `unicorn 2.0.1`. */
   readonly name: string;
@@ -95,6 +111,8 @@ export interface Engine {
   /** Shows a block to every vCPU. The machine has checked that the addresses are free and page-aligned. */
   map(address: Kaddr, block: HostBlock, perms: Perms): void;
   unmap(address: Kaddr, block: HostBlock): void;
+  /** Runs several vCPUs truly at once; left out by engines that cannot. Results in the order of the runs. */
+  runTogether?(runs: readonly Run[]): EngineStop[];
   /** The host wrote mapped text: every vCPU must run the new bytes from its next instruction on. */
   textChanged(address: Kaddr, lengthBytes: number): void;
   close(): void;

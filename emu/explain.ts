@@ -32,12 +32,13 @@ interface Cause {
 export interface StopPlace {
   readonly cpu: EngineCpu;
   readonly cpuId: number;
-  /** Instructions completed since the call began. */
+  /** Instructions completed since the call began; NaN when they were not counted. */
   readonly instructions: number;
 }
 
 function counted(instructions: number): string {
-  return instructions === 1 ? '1 instruction' : `${instructions} instructions`;
+  if (Number.isNaN(instructions)) return '';
+  return instructions === 1 ? ' after 1 instruction' : ` after ${instructions} instructions`;
 }
 
 /** The fault for a run that ended with anything but the end of the call. */
@@ -58,7 +59,7 @@ export function explainStop(stop: EngineStop, place: StopPlace, memory: Memory, 
     ...(location && { symbol: { name: location.symbol, offset: location.offset } }),
     ...(location?.step !== undefined && { step: location.step }),
     instructions,
-    detail: `${what}, at ${at} on CPU ${cpuId} after ${counted(instructions)}`,
+    detail: `${what}, at ${at} on CPU ${cpuId}${counted(instructions)}`,
   };
 }
 
@@ -83,6 +84,10 @@ function causeOf(stop: EngineStop, cpu: EngineCpu, memory: Memory): Cause {
     case 'budget':
     case 'stop-at':
       return { kind: 'step-limit', what: 'the step limit is reached' };
+    case 'time-limit':
+      return { kind: 'time-limit', what: 'the time limit is reached' };
+    case 'crashed':
+      return { kind: 'host-crash', what: `the process that ran the guest is gone (${cpu.crash})` };
     case 'halted':
       return { kind: 'halt', what: 'hlt outside the end of the call' };
   }

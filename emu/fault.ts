@@ -21,6 +21,8 @@ import type { Kaddr } from '../lib/index.ts';
  * | `port-io` | `in` or `out` |
  * | `halt` | `hlt` anywhere but at the end of the call |
  * | `step-limit` | the call did not end within its limit of instructions |
+ * | `time-limit` | the call did not end within its limit of time (engine `native`) |
+ * | `host-crash` | the process that the guest ran in ended, and was replaced (engine `native`) |
  */
 export type FaultKind =
   | 'read-unmapped'
@@ -39,7 +41,9 @@ export type FaultKind =
   | 'syscall'
   | 'port-io'
   | 'halt'
-  | 'step-limit';
+  | 'step-limit'
+  | 'time-limit'
+  | 'host-crash';
 
 /** Where a text address belongs: the symbol that covers it, the distance, and the emitter's step inside an image. */
 export interface Location {
@@ -70,7 +74,7 @@ export interface Fault {
   readonly symbol?: { readonly name: string; readonly offset: number };
   /** The emitter step that made the instruction at `rip`, when it is in an image. */
   readonly step?: string;
-  /** Instructions completed before this one since the call began. */
+  /** Instructions completed before this one since the call began; NaN when they were not counted. */
   readonly instructions: number;
   /** One line for people. */
   readonly detail: string;

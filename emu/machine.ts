@@ -2,16 +2,18 @@ import { addrAdd, InputError, type Kaddr } from '../lib/index.ts';
 import type { Restore } from './address-space.ts';
 import type {
   BreakpointHandler,
+  CallResult,
   EngineName,
   GuestMemory,
   Machine,
   MachineOptions,
+  ParallelCall,
   PerCpu,
   Snapshot,
   Vcpu,
   VcpuContext,
 } from './api.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, EngineStop, Run } from './engine.ts';
 import { regionLocator } from './explain.ts';
 import type { Locator } from './fault.ts';
 import { KERNEL_LAYOUT, type Layout, type LayoutName, USER_LAYOUT } from './layout.ts';
@@ -22,6 +24,7 @@ import { MachineVcpu, type VcpuHome } from './vcpu.ts';
 
 const MAX_CPUS = 64;
 const DEFAULT_STEP_LIMIT = 10_000_000;
+const DEFAULT_TIME_LIMIT_MS = 10_000;
 /** Bytes of a task struct. Kernel: `struct task_struct`, of which the lab uses a few words. */
 const TASK_BYTES = 256;
 const HLT = Uint8Array.of(0xf4);
@@ -35,7 +38,8 @@ const HLT = Uint8Array.of(0xf4);
  *   says how to get it).
  */
 export async function createMachine(options: MachineOptions = {}): Promise<Machine> {
-  const { engine: name = 'unicorn', cpus = 1, stepLimit = DEFAULT_STEP_LIMIT } = options;
+  const { engine: name = 'unicorn', cpus = 1, record = false } = options;
+  const { stepLimit = DEFAULT_STEP_LIMIT, timeLimitMs = DEFAULT_TIME_LIMIT_MS } = options;
   if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS) {
     throw new InputError('cpus', undefined, `a machine has 1 to ${MAX_CPUS} CPUs, not ${cpus}`);
   }
@@ -46,28 +50,49 @@ export async function createMachine(options: MachineOptions = {}): Promise<Machi
       `must be a positive number of instructions, not ${stepLimit}`,
     );
   }
-  const layout = layoutOf(options.layout ?? 'kernel');
-  return new EngineMachine(await openEngine(name, cpus, options.record ?? false), {
+  if (!Number.isFinite(timeLimitMs) || timeLimitMs <= 0) {
+    throw new InputError('timeLimitMs', undefined, `must be a positive number of ms, not ${timeLimitMs}`);
+  }
+  const layout = layoutOf(options.layout ?? (name === 'native' ? 'user' : 'kernel'));
+  if (name === 'native' && layout !== USER_LAYOUT) {
+    throw new InputError(
+      'layout',
+      undefined,
+      'the engine native runs guests in a process: its layout is user',
+    );
+  }
+  const counting = options.counting !== false || name !== 'native';
+  return new EngineMachine(await openEngine(name, { cpus, record, timeLimitMs }), {
     ...options,
-    stepLimit,
+    stepLimit: counting ? stepLimit : Number.POSITIVE_INFINITY,
     layout,
   });
 }
 
-async function openEngine(name: EngineName, cpus: number, record: boolean): Promise<Engine> {
-  if (record && name !== 'unicorn') {
+interface EngineOptions {
+  readonly cpus: number;
+  readonly record: boolean;
+  readonly timeLimitMs: number;
+}
+
+async function openEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
+  if (options.record && name !== 'unicorn') {
     throw new InputError('record', undefined, `only the engine unicorn records, not ${String(name)}`);
   }
   switch (name) {
     case 'unicorn':
-      return createUnicornEngine({ cpus, record });
+      return createUnicornEngine(options);
     case 'unicorn.js':
-      return createUnicornJsEngine({ cpus });
+      return createUnicornJsEngine(options);
+    case 'native': {
+      const { createNativeEngine } = await import('./native/engine.ts');
+      return createNativeEngine(options);
+    }
     default:
       throw new InputError(
         'engine',
         undefined,
-        `no engine ${String(name)}: there are unicorn and unicorn.js`,
+        `no engine ${String(name)}: there are unicorn, unicorn.js and native`,
       );
   }
 }
@@ -85,6 +110,7 @@ function layoutOf(name: LayoutName): Layout {
 
 /** What a machine is made of, besides its engine. */
 export interface EngineMachineOptions {
+  /** Infinite on an engine that runs uncounted. */
   readonly stepLimit: number;
   readonly layout: Layout;
   readonly locate?: Locator;
@@ -144,6 +170,27 @@ export class EngineMachine implements Machine {
 
   patchText(address: Kaddr, bytes: Uint8Array): void {
     this.#memory.patchText(address, bytes);
+  }
+
+  callAll(calls: readonly ParallelCall[]): CallResult[] {
+    const vcpus = calls.map(({ cpu }) => {
+      const vcpu = this.#vcpus[cpu];
+      if (vcpu === undefined) throw new InputError('callAll', undefined, `there is no CPU ${cpu}`);
+      return vcpu;
+    });
+    if (new Set(vcpus).size < vcpus.length) {
+      throw new InputError(
+        'callAll',
+        undefined,
+        'a CPU makes one call at a time, and two are for the same one',
+      );
+    }
+    for (const [i, { args, options }] of calls.entries()) vcpus[i]?.checkCall(args, options);
+    const runs = calls.map(({ fn, args, options }, i) =>
+      (vcpus[i] as MachineVcpu).prepare(fn, args, options),
+    );
+    const stops = this.#engine.runTogether?.(runs) ?? runs.map(({ cpu, budget }) => cpu.run(budget));
+    return vcpus.map((vcpu, i) => vcpu.conclude(stops[i] as EngineStop, (runs[i] as Run).budget));
   }
 
   current(cpu: number): Kaddr {

@@ -17,7 +17,7 @@ import type {
   Vcpu,
   VcpuContext,
 } from './api.ts';
-import type { EngineContext, EngineCpu, EngineStop } from './engine.ts';
+import type { EngineContext, EngineCpu, EngineStop, Run } from './engine.ts';
 import { PAGE_SIZE } from './engine.ts';
 import { explainStop } from './explain.ts';
 import type { Fault, Locator } from './fault.ts';
@@ -32,6 +32,7 @@ export interface VcpuHome {
   readonly memory: Memory;
   /** The page that holds `hlt`: every call returns to it. */
   readonly exit: Kaddr;
+  /** Infinite: runs need not be counted. */
   readonly stepLimit: number;
   locate: Locator;
   breakpoint: BreakpointHandler | undefined;
@@ -91,12 +92,33 @@ export class MachineVcpu implements Vcpu {
   }
 
   call(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options?: CallOptions): CallResult {
+    const limit = this.checkCall(args, options);
+    this.#load(fn, args);
+    return this.conclude(this.#engine.run(limit), limit);
+  }
+
+  /** The limit of instructions for a call. @throws InputError as call() */
+  checkCall(args: readonly bigint[] = NO_ARGS, options?: CallOptions): number {
     const limit = this.#checkLimit(options?.steps);
     this.#checkBegin(args);
+    return limit;
+  }
+
+  /** Sets a call up that somebody else has the engine run. It is over with conclude(). */
+  prepare(fn: Kaddr, args: readonly bigint[] = NO_ARGS, options?: CallOptions): Run {
+    const budget = this.checkCall(args, options);
+    this.#load(fn, args);
+    return { cpu: this.#engine, budget };
+  }
+
+  #load(fn: Kaddr, args: readonly bigint[]): void {
     this.#returnSlotWord[0] = this.#home.exit;
+    this.#engine.load(fn, this.#returnSlot, args);
+  }
+
+  /** The result of a call whose engine's run has stopped. */
+  conclude(stop: EngineStop, limit: number): CallResult {
     const engine = this.#engine;
-    engine.load(fn, this.#returnSlot, args);
-    const stop = engine.run(limit);
     const instructions = engine.executed;
     if (engine.rip === this.#afterExit && stop === 'halted') {
       return { ret: engine.rax, instructions, fault: null };
@@ -176,17 +198,17 @@ export class MachineVcpu implements Vcpu {
     if (this.#state !== 'calling')
       throw new InputError('run', undefined, `no call is in flight on CPU ${this.id}`);
     const wanted = options.steps === undefined ? undefined : this.#checkLimit(options.steps);
-    const start = this.#executed;
-    let budget: number;
+    let instructions = 0;
     let stop: EngineStop;
     do {
-      const left = this.#limit - this.#executed;
-      budget = wanted === undefined ? left : Math.min(wanted - (this.#executed - start), left);
+      // An uncounted part leaves NaN behind, which no limit is told from.
+      const left = this.#limit === Number.POSITIVE_INFINITY ? this.#limit : this.#limit - this.#executed;
+      const budget = wanted === undefined ? left : Math.min(wanted - instructions, left);
       const part = this.#runPast(budget, options.stopAt);
       stop = part.stop;
+      instructions += part.instructions;
       this.#executed += part.instructions;
     } while (this.#breakpointHandled(stop));
-    const instructions = this.#executed - start;
 
     const { rip } = this.#engine;
     if (stop === 'stop-at') return { reason: 'stop', instructions, fault: null };

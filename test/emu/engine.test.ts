@@ -4,18 +4,34 @@
 
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Engine, EngineCpu, EngineStop, HostBlock } from '../../emu/engine.ts';
+import { KERNEL_LAYOUT, type Layout, USER_LAYOUT } from '../../emu/layout.ts';
+import { createNativeEngine } from '../../emu/native/engine.ts';
 import { createUnicornEngine } from '../../emu/unicorn/engine.ts';
 import { createUnicornJsEngine } from '../../emu/unicorn-js/engine.ts';
 import { loadUnicornJs } from '../../emu/unicorn-js/package.ts';
-import { addrAdd, type Kaddr, kaddr } from '../../lib/index.ts';
+import { addrAdd, type Kaddr } from '../../lib/index.ts';
 import * as x86 from './code.ts';
+import { nativeMissing } from './machines.ts';
 import { standInFactory } from './unicorn-js-stand-in.ts';
 
-const TEXT = kaddr(0xffff_ffff_a000_0000n);
-const DATA = kaddr(0xffff_8880_0000_0000n);
-const RODATA = kaddr(0xffff_ffff_8080_0000n);
-const NOWHERE = kaddr(0xffff_c900_0000_0000n);
 const PAGES = 4 * 4096;
+
+/** Where the tests put things. */
+interface Places {
+  readonly TEXT: Kaddr;
+  readonly DATA: Kaddr;
+  readonly RODATA: Kaddr;
+  readonly NOWHERE: Kaddr;
+}
+
+function placesIn({ modulesText, directMap, kernelRodata, vmalloc }: Layout): Places {
+  return {
+    TEXT: modulesText.start,
+    DATA: directMap.start,
+    RODATA: kernelRodata.start,
+    NOWHERE: vmalloc.start,
+  };
+}
 
 interface Candidate {
   readonly name: string;
@@ -23,6 +39,7 @@ interface Candidate {
   /** Why it cannot be tested here. */
   readonly missing?: string;
   readonly portIo: boolean;
+  readonly layout: Layout;
 }
 
 const unicornJsMissing = await loadUnicornJs().then(
@@ -31,26 +48,42 @@ const unicornJsMissing = await loadUnicornJs().then(
 );
 
 const candidates: readonly Candidate[] = [
-  { name: 'unicorn, native hooks', open: async (cpus) => createUnicornEngine({ cpus }), portIo: true },
+  {
+    name: 'unicorn, native hooks',
+    open: async (cpus) => createUnicornEngine({ cpus }),
+    portIo: true,
+    layout: KERNEL_LAYOUT,
+  },
   {
     name: 'unicorn, JavaScript hooks',
     open: async (cpus) => createUnicornEngine({ cpus, hooks: 'javascript' }),
     portIo: true,
+    layout: KERNEL_LAYOUT,
   },
   {
     name: 'the unicorn.js adapter over a native stand-in',
     open: (cpus) => createUnicornJsEngine({ cpus, factory: standInFactory }),
     portIo: false,
+    layout: KERNEL_LAYOUT,
   },
   {
     name: 'unicorn.js',
     open: (cpus) => createUnicornJsEngine({ cpus }),
     portIo: false,
+    layout: KERNEL_LAYOUT,
     ...(unicornJsMissing !== undefined && { missing: unicornJsMissing }),
+  },
+  {
+    name: 'native',
+    open: async (cpus) => createNativeEngine({ cpus, timeLimitMs: 10_000 }),
+    portIo: true,
+    layout: USER_LAYOUT,
+    ...(nativeMissing !== undefined && { missing: nativeMissing }),
   },
 ];
 
-describe.each(candidates)('engine: $name', ({ open, missing, portIo }) => {
+describe.each(candidates)('engine: $name', ({ open, missing, portIo, layout }) => {
+  const { TEXT, DATA, RODATA, NOWHERE } = placesIn(layout);
   const it = test.skipIf(missing !== undefined);
   let engine: Engine | undefined;
 

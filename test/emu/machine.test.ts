@@ -1,18 +1,22 @@
 import { describe, expect, test } from 'vitest';
 import { createMachine, type MachineOptions, type Vcpu } from '../../emu/index.ts';
-import { KERNEL_LAYOUT } from '../../emu/layout.ts';
+import { KERNEL_LAYOUT, type Layout, USER_LAYOUT } from '../../emu/layout.ts';
 import { EngineMachine } from '../../emu/machine.ts';
+import { createNativeEngine } from '../../emu/native/engine.ts';
 import { createUnicornEngine } from '../../emu/unicorn/engine.ts';
 import { createUnicornJsEngine } from '../../emu/unicorn-js/engine.ts';
 import { addrAdd, InputError, type Kaddr } from '../../lib/index.ts';
 import * as x86 from './code.ts';
-import { machine, place } from './machines.ts';
+import { machine, nativeMissing, place } from './machines.ts';
 import { standInFactory } from './unicorn-js-stand-in.ts';
 
 test.each([
   ['no CPU', { cpus: 0 }, /1 to 64 CPUs/],
   ['too many CPUs', { cpus: 65 }, /1 to 64 CPUs/],
   ['half a CPU', { cpus: 1.5 }, /1 to 64 CPUs/],
+  ['no time', { timeLimitMs: 0 }, /timeLimitMs/],
+  ['a layout that does not exist', { layout: 'flat' } as unknown as MachineOptions, /no layout flat/],
+  ['native at kernel addresses', { engine: 'native', layout: 'kernel' } as const, /its layout is user/],
   ['no steps', { stepLimit: 0 }, /stepLimit/],
   ['an engine that does not exist', { engine: 'bochs' } as unknown as MachineOptions, /no engine bochs/],
 ])('refuses %s', async (_, options, message) => {
@@ -62,12 +66,13 @@ test('many machines one after the other', async () => {
 
 describe('one scenario on every adapter', () => {
   const engines = {
-    native: async () => createUnicornEngine({ cpus: 2 }),
-    'native with JavaScript hooks': async () => createUnicornEngine({ cpus: 2, hooks: 'javascript' }),
+    unicorn: async () => createUnicornEngine({ cpus: 2 }),
+    'unicorn with JavaScript hooks': async () => createUnicornEngine({ cpus: 2, hooks: 'javascript' }),
     'unicorn.js adapter over a stand-in': () => createUnicornJsEngine({ cpus: 2, factory: standInFactory }),
+    native: async () => createNativeEngine({ cpus: 2, timeLimitMs: 10_000 }),
   };
-  const scenario = async (open: keyof typeof engines): Promise<unknown[]> => {
-    const on = new EngineMachine(await engines[open](), { stepLimit: 10_000, layout: KERNEL_LAYOUT });
+  const scenario = async (open: keyof typeof engines, layout: Layout): Promise<unknown[]> => {
+    const on = new EngineMachine(await engines[open](), { stepLimit: 10_000, layout });
     try {
       const [a, b] = on.cpus as [Vcpu, Vcpu];
       const seen: unknown[] = [];
@@ -101,12 +106,13 @@ describe('one scenario on every adapter', () => {
     }
   };
 
-  test.each(['native with JavaScript hooks', 'unicorn.js adapter over a stand-in'] as const)(
-    '%s does as native does',
-    async (name) => {
-      const native = await scenario('native');
-      expect(native[2]).toBe(7n);
-      expect(await scenario(name)).toEqual(native);
-    },
-  );
+  test.each([
+    ['unicorn with JavaScript hooks', KERNEL_LAYOUT],
+    ['unicorn.js adapter over a stand-in', KERNEL_LAYOUT],
+    ...(nativeMissing === undefined ? ([['native', USER_LAYOUT]] as const) : []),
+  ] as const)('%s does as unicorn does', async (name, layout) => {
+    const unicorn = await scenario('unicorn', layout);
+    expect(unicorn[2]).toBe(7n);
+    expect(await scenario(name, layout)).toEqual(unicorn);
+  });
 });

@@ -1,6 +1,17 @@
-import { afterEach } from 'vitest';
-import { createMachine, type Machine, type MachineOptions } from '../../emu/index.ts';
+import { afterEach, describe } from 'vitest';
+import {
+  createMachine,
+  type EngineName,
+  type Layout,
+  type Machine,
+  type MachineOptions,
+} from '../../emu/index.ts';
+import { KERNEL_LAYOUT, USER_LAYOUT } from '../../emu/layout.ts';
 import type { Kaddr } from '../../lib/index.ts';
+
+/** Why the engine `native` cannot be tested here; undefined when it can. */
+export const nativeMissing: string | undefined =
+  process.platform === 'linux' && process.arch === 'x64' ? undefined : 'no x86-64 Linux host';
 
 const open: Machine[] = [];
 
@@ -13,6 +24,19 @@ export async function machine(options?: MachineOptions): Promise<Machine> {
   const made = await createMachine(options);
   open.push(made);
   return made;
+}
+
+/** Makes machines of one engine, closed after the test. */
+export type MakeMachine = (options?: MachineOptions) => Promise<Machine>;
+
+/** The same tests on each engine there is an own implementation for; on `native`, calls are counted. */
+export function onEachEngine(
+  tests: (machine: MakeMachine, layout: Layout, engine: EngineName) => void,
+): void {
+  describe('unicorn', () => tests(machine, KERNEL_LAYOUT, 'unicorn'));
+  describe.skipIf(nativeMissing !== undefined)('native', () =>
+    tests((options) => machine({ engine: 'native', ...options }), USER_LAYOUT, 'native'),
+  );
 }
 
 /** Puts code into text of its own. */

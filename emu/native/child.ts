@@ -1,0 +1,213 @@
+/*
+ * The child process that guests run in: started, furnished and asked for system calls from here.
+ *
+ *   start      the runner's executable, from a file in memory; one thread, in slot 0
+ *   furnish    nothing is mapped but the runner; system calls from elsewhere are a signal (seccomp)
+ *   threads    one per further vCPU, each in its slot
+ */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Bug, InputError } from '../../lib/index.ts';
+import {
+  Command,
+  NR_SLOTS,
+  RUNNER_TEXT,
+  RUNNER_TEXT_BYTES,
+  SIGNAL_STACK,
+  SLOT_BYTES,
+  SLOTS,
+  Slot,
+} from './control-block.ts';
+import { elfExecutable } from './elf.ts';
+import { endOf, forbidCoreFile, kill, killThread, memfdCreate, refused, spawn } from './host.ts';
+import { Errno, Nr, Signal } from './linux.ts';
+import { le } from './machine-code.ts';
+import { makeRunner } from './runner.ts';
+import type { SharedMemory } from './shared-memory.ts';
+import { RunnerSlot } from './slot.ts';
+
+const START_MILLISECONDS = 10_000;
+
+/** The first address that is not the user's. */
+const USER_END = 0x8000_0000_0000n;
+
+const PR_SET_NO_NEW_PRIVS = 38n;
+const SECCOMP_SET_MODE_FILTER = 1n;
+/** No mitigation of speculation for the sake of seccomp: guests are the user's own. */
+const SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4n;
+/** VM, FS, FILES, SIGHAND, THREAD, SYSVSEM: what makes it a thread. */
+const CLONE_THREAD_FLAGS = 0x5_0f00n;
+
+export class Child {
+  readonly pid: number;
+  readonly slots: readonly RunnerSlot[];
+  /** Thread ids by slot. */
+  readonly #tids: number[] = [];
+  #end: string | undefined;
+
+  /** @throws InputError when the host refuses something, saying what */
+  constructor(memory: SharedMemory, cpus: number) {
+    this.slots = Array.from({ length: cpus }, (_, id) => new RunnerSlot(memory, id));
+    for (const slot of this.slots) slot.prepare();
+    this.pid = startRunner(memory.fd);
+    try {
+      forbidCoreFile(this.pid);
+      this.#awaitThread(0, this.pid);
+      this.#unmapOthers();
+      this.#filterSystemCalls();
+      for (let id = 1; id < cpus; id++) this.#startThread(id);
+    } catch (error) {
+      this.kill();
+      throw error;
+    }
+  }
+
+  #slot(id: number): RunnerSlot {
+    const slot = this.slots[id];
+    if (slot === undefined) throw new Bug(`no slot ${id}`);
+    return slot;
+  }
+
+  #awaitThread(id: number, tid: number): void {
+    const slot = this.#slot(id);
+    const deadline = performance.now() + START_MILLISECONDS;
+    if (!slot.wait(() => this.end === undefined && performance.now() < deadline)) {
+      const why = this.end ?? 'it does not answer';
+      throw new InputError(
+        'engine',
+        undefined,
+        `native: the runner does not start (${why}): take the engine unicorn`,
+      );
+    }
+    slot.findFrame();
+    this.#tids[id] = tid;
+  }
+
+  #startThread(id: number): void {
+    const stack = SLOTS + BigInt(id * SLOT_BYTES + SIGNAL_STACK);
+    const tid = this.call(0, Nr.clone, CLONE_THREAD_FLAGS, stack);
+    if (tid < 0) throw refused('a thread', -tid);
+    this.#awaitThread(id, tid);
+  }
+
+  /** Takes away what the kernel gave the process: a guest shall find its own memory and nothing else. */
+  #unmapOthers(): void {
+    const maps = readFileSync(`/proc/${this.pid}/maps`, 'utf8');
+    for (const [, from, to] of maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) /gm)) {
+      const [start, end] = [BigInt(`0x${from}`), BigInt(`0x${to}`)];
+      const ours = start >= RUNNER_TEXT && end <= SLOTS + BigInt(NR_SLOTS * SLOT_BYTES);
+      if (!ours && end <= USER_END) this.call(0, Nr.munmap, start, end - start);
+    }
+  }
+
+  /** System calls that the runner does not make itself become SIGSYS. Threads that begin later inherit that. */
+  #filterSystemCalls(): void {
+    const { address, bytes } = this.#slot(0).scratch;
+    const filter = seccompFilter();
+    bytes.set(filter);
+    const program = [...le(filter.length / 8, 8), ...le(address, 8)];
+    bytes.set(program, filter.length);
+    this.call(0, Nr.prctl, PR_SET_NO_NEW_PRIVS, 1n);
+    const at = address + BigInt(filter.length);
+    let result = 0;
+    for (const flags of [SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0n]) {
+      result = this.call(0, Nr.seccomp, SECCOMP_SET_MODE_FILTER, flags, at);
+      if (result !== -Errno.EINVAL) break;
+    }
+    if (result < 0) throw refused('a seccomp filter', -result);
+  }
+
+  /**
+   * Has a thread make a system call; it must be the host's turn there.
+   * @returns its result, negative for an errno
+   * @throws Bug when the child ends over it
+   */
+  call(id: number, nr: number, ...args: readonly bigint[]): number {
+    const slot = this.#slot(id);
+    slot.setU64(Slot.call, BigInt(nr));
+    for (let i = 0; i < 6; i++) slot.setU64(Slot.arg0 + 8 * i, args[i] ?? 0n);
+    slot.give(Command.CALL);
+    if (!slot.wait(() => this.end === undefined))
+      throw new Bug(`the runner ended in call ${nr}: ${this.end}`);
+    return Number(BigInt.asIntN(64, slot.u64(Slot.call)));
+  }
+
+  /** Stops the guest of a slot, unless it stops by itself. */
+  interrupt(id: number): void {
+    this.#slot(id).setU32(Slot.interrupt, 1);
+    killThread(this.pid, this.#tids[id] as number, Signal.USR1);
+  }
+
+  /** How it ended; undefined while it lives. */
+  get end(): string | undefined {
+    this.#end ??= endOf(this.pid, 'no');
+    return this.#end;
+  }
+
+  kill(): void {
+    if (this.end !== undefined) return;
+    kill(this.pid, Signal.KILL);
+    this.#end = endOf(this.pid, 'until it ends');
+  }
+}
+
+/** The executable, in a file that every child of this process is started from. */
+let executable: { readonly path: string } | undefined;
+
+function startRunner(memory: number): number {
+  if (executable === undefined) {
+    const file = elfExecutable(makeRunner().bytes, RUNNER_TEXT);
+    const fd = memfdCreate('tramplab-runner');
+    writeSync(fd, file);
+    // The child opens the path, and it has the host's files until then.
+    executable = { path: `/proc/self/fd/${fd}` };
+  }
+  const pid = spawn(executable.path, memory);
+  return pid > 0 ? pid : startFromDisk(memory, -pid);
+}
+
+/** For hosts that run nothing from files in memory. @throws InputError when that is refused as well */
+function startFromDisk(memory: number, before: number): number {
+  const folder = mkdtempSync(join(tmpdir(), 'tramplab-runner-'));
+  try {
+    const path = join(folder, 'runner');
+    writeFileSync(path, elfExecutable(makeRunner().bytes, RUNNER_TEXT), { mode: 0o700 });
+    const pid = spawn(path, memory);
+    if (pid < 0) throw refused(`to start a file in memory (and one in ${tmpdir()})`, before);
+    return pid;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/*
+ * Classic BPF over struct seccomp_data: architecture at 4, instruction pointer at 8 (low) and 12 (high).
+ * The instruction pointer is the one behind the syscall instruction.
+ */
+function seccompFilter(): Uint8Array {
+  const AUDIT_ARCH_X86_64 = 0xc000_003e;
+  const LOAD = 0x20;
+  const JUMP_EQUAL = 0x15;
+  const JUMP_GREATER = 0x25;
+  const RETURN = 0x06;
+  const ALLOW = 0x7fff_0000;
+  const TRAP = 0x0003_0000;
+  const insn = (code: number, ifTrue: number, ifFalse: number, k: number): number[] => [
+    ...le(code, 2),
+    ifTrue,
+    ifFalse,
+    ...le(k, 4),
+  ];
+  return Uint8Array.from([
+    ...insn(LOAD, 0, 0, 4),
+    ...insn(JUMP_EQUAL, 0, 5, AUDIT_ARCH_X86_64),
+    ...insn(LOAD, 0, 0, 12),
+    ...insn(JUMP_EQUAL, 0, 3, Number(RUNNER_TEXT >> 32n)),
+    ...insn(LOAD, 0, 0, 8),
+    ...insn(JUMP_GREATER, 1, 0, Number(RUNNER_TEXT & 0xffff_ffffn) + RUNNER_TEXT_BYTES),
+    ...insn(RETURN, 0, 0, ALLOW),
+    ...insn(RETURN, 0, 0, TRAP),
+  ]);
+}

@@ -1,0 +1,415 @@
+/*
+ * The host's CPU as an engine. Guests run in a child process (child.ts), one thread per vCPU, on the same
+ * memory that the host sees. Two ways to run:
+ *
+ *   counted   by the trap flag: a signal after each instruction, which the runner deals with by itself
+ *             (a microsecond each). Exact counts, limits and stops.
+ *   free      at full speed, until the guest stops or its time is over. Nothing is counted.
+ *
+ * A guest cannot end the host: what it does wrong is a signal in the child; what ends the child is
+ * `crashed`, and another child goes on with the same memory.
+ */
+
+import { Bug, type Kaddr, kaddr } from '../../lib/index.ts';
+import type { Perms, RegisterName } from '../api.ts';
+import type { Engine, EngineContext, EngineCpu, EngineStop, HostBlock, MemoryStop, Run } from '../engine.ts';
+import { Child } from './child.ts';
+import { Command, Reason, Slot, TRAP_FLAG } from './control-block.ts';
+import { checkHost, refused } from './host.ts';
+import { MAP_FIXED, MAP_SHARED, Nr, Prot } from './linux.ts';
+import { NativeBlock, SharedMemory } from './shared-memory.ts';
+import type { RunnerSlot, SavedRegisters } from './slot.ts';
+import { explainSignal, type GuestView, type StopReason } from './stop.ts';
+
+const PROT: Readonly<Record<Perms, number>> = {
+  r: Prot.READ,
+  rw: Prot.READ | Prot.WRITE,
+  rx: Prot.READ | Prot.EXEC,
+};
+
+const ARCH_SET_GS = 0x1001n;
+/** The file that the child was started with. */
+const GUEST_FD = 3n;
+
+/** An address that no instruction has: it is not canonical. */
+const NOWHERE = 0x8000_0000_0000_0000n;
+const NO_LIMIT = 2 ** 52;
+
+/** Interrupts enabled, which a process cannot change; direction and all arithmetic flags clear. */
+const CLEAR_EFLAGS = 0x202n;
+
+/** How long a guest may take to notice that it shall stop. */
+const GRACE_MILLISECONDS = 1000;
+
+const ARGUMENTS: readonly RegisterName[] = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'];
+
+export interface NativeOptions {
+  readonly cpus: number;
+  /** Milliseconds after which a free run, or one that makes no progress, is stopped. */
+  readonly timeLimitMs: number;
+}
+
+/** @throws InputError on hosts that cannot do it, saying why */
+export function createNativeEngine(options: NativeOptions): Engine {
+  checkHost();
+  return new NativeEngine(options);
+}
+
+interface Mapping {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly block: NativeBlock;
+  readonly perms: Perms;
+}
+
+class NativeEngine implements Engine, GuestView {
+  readonly name: string;
+  readonly cpus: readonly NativeCpu[];
+  readonly timeLimitMs: number;
+  readonly #memory: SharedMemory;
+  #child: Child;
+  readonly #mappings: Map<Kaddr, Mapping> = new Map();
+  #open: boolean = true;
+
+  constructor({ cpus, timeLimitMs }: NativeOptions) {
+    this.timeLimitMs = timeLimitMs;
+    this.#memory = new SharedMemory();
+    try {
+      this.#child = new Child(this.#memory, cpus);
+    } catch (error) {
+      this.#memory.close();
+      throw error;
+    }
+    this.name = 'native x86-64';
+    this.cpus = this.#child.slots.map((slot) => new NativeCpu(this, slot));
+  }
+
+  get child(): Child {
+    return this.#child;
+  }
+
+  allocBlock(sizeBytes: number, use: { lanes?: number; usedBytes?: number } = {}): HostBlock {
+    const lanes = use.lanes ?? 1;
+    return this.#memory.alloc(sizeBytes, lanes, use.usedBytes ?? sizeBytes / lanes);
+  }
+
+  map(address: Kaddr, block: HostBlock, perms: Perms): void {
+    if (!this.#open) return;
+    if (!(block instanceof NativeBlock)) throw new Bug('a block of another engine');
+    const mapping = { start: address, end: address + BigInt(block.bytes.length), block, perms };
+    this.#mapInChild(mapping);
+    this.#mappings.set(address, mapping);
+  }
+
+  #mapInChild({ start, end, block, perms }: Mapping): void {
+    const flags = BigInt(MAP_SHARED | MAP_FIXED);
+    const prot = BigInt(PROT[perms]);
+    const result = this.#child.call(
+      0,
+      Nr.mmap,
+      start,
+      end - start,
+      prot,
+      flags,
+      GUEST_FD,
+      BigInt(block.offset),
+    );
+    if (result < 0) throw refused(perms === 'rx' ? 'executable memory' : 'memory', -result);
+  }
+
+  unmap(address: Kaddr, block: HostBlock): void {
+    if (!this.#open) return;
+    this.#child.call(0, Nr.munmap, address, BigInt(block.bytes.length));
+    this.#mappings.delete(address);
+  }
+
+  /** Host and guests see the same memory, and whoever goes on has passed an iret. */
+  textChanged(): void {}
+
+  runTogether(runs: readonly Run[]): EngineStop[] {
+    const entered = runs.map(({ cpu, budget }) => ({ cpu: ownCpu(cpu), over: ownCpu(cpu).enter(budget) }));
+    return entered.map(({ cpu, over }) => over ?? cpu.finish());
+  }
+
+  setGsBase(id: number, base: Kaddr): void {
+    if (!this.#open) return;
+    const result = this.#child.call(id, Nr.arch_prctl, ARCH_SET_GS, base);
+    if (result < 0) throw new Bug(`arch_prctl(ARCH_SET_GS, ${base}): ${result}`);
+  }
+
+  /** Goes on with another child: the same memory, the same registers but for the vCPUs that were running. */
+  replaceChild(why: string): void {
+    const saved = this.cpus.map((cpu) => cpu.rescue(why));
+    this.#child.kill();
+    this.#child = new Child(this.#memory, this.cpus.length);
+    for (const mapping of this.#mappings.values()) this.#mapInChild(mapping);
+    this.cpus.forEach((cpu, id) => {
+      cpu.moveTo(this.#child.slots[id] as RunnerSlot, saved[id]);
+    });
+  }
+
+  permsAt(address: bigint): Perms | undefined {
+    return this.#mappingAt(address)?.perms;
+  }
+
+  bytesAt(address: bigint, length: number): Uint8Array {
+    const mapping = this.#mappingAt(address);
+    if (mapping === undefined) return new Uint8Array();
+    const offset = Number(address - mapping.start);
+    const bytes = mapping.block.bytes.subarray(offset, offset + length);
+    if (bytes.length === length) return bytes;
+    const rest = this.bytesAt(mapping.end, length - bytes.length);
+    return Uint8Array.from([...bytes, ...rest]);
+  }
+
+  #mappingAt(address: bigint): Mapping | undefined {
+    for (const mapping of this.#mappings.values()) {
+      if (address >= mapping.start && address < mapping.end) return mapping;
+    }
+    return undefined;
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#child.kill();
+    this.#memory.close();
+  }
+}
+
+class NativeCpu implements EngineCpu {
+  executed: number = 0;
+  readonly #engine: NativeEngine;
+  #slot: RunnerSlot;
+  #budget: number = 0;
+  #counting: boolean = false;
+  #running: boolean = false;
+  /** How the child ended under the guest. */
+  #lost: string | undefined;
+  #lostRip: Kaddr = kaddr(0n);
+  /** How the last run ended: with hlt, or with a signal. */
+  #halted: boolean = false;
+  #reason: StopReason | undefined;
+  #gsBase: Kaddr = kaddr(0n);
+  /** Whether a guest may have loaded gs since it was set. */
+  #gsUnsure: boolean = false;
+
+  constructor(engine: NativeEngine, slot: RunnerSlot) {
+    this.#engine = engine;
+    this.#slot = slot;
+    this.#clear();
+  }
+
+  #clear(): void {
+    for (const name of REGISTERS) this.#slot.set(name, 0n);
+    this.#slot.eflags = CLEAR_EFLAGS;
+  }
+
+  load(rip: Kaddr, rsp: Kaddr, args: readonly bigint[]): void {
+    const slot = this.#slot;
+    if (this.#gsUnsure) this.#setGs(this.#gsBase);
+    slot.set('rip', rip);
+    slot.set('rsp', rsp);
+    slot.eflags = CLEAR_EFLAGS;
+    let index = 0;
+    for (const arg of args) slot.set(ARGUMENTS[index++] as RegisterName, arg);
+  }
+
+  run(budget: number, stopAt?: Kaddr): EngineStop {
+    return this.enter(budget, stopAt) ?? this.finish();
+  }
+
+  /** Starts the guest, unless its run is over before it begins: then how it ended. */
+  enter(budget: number, stopAt?: Kaddr): EngineStop | undefined {
+    const slot = this.#slot;
+    this.#reason = undefined;
+    this.#halted = false;
+    this.executed = 0;
+    if (stopAt !== undefined && slot.get('rip') === stopAt) return 'stop-at';
+    if (budget === 0) return 'budget';
+
+    this.#counting = budget !== Number.POSITIVE_INFINITY || stopAt !== undefined;
+    slot.setU32(Slot.stepping, this.#counting ? 1 : 0);
+    if (this.#counting) {
+      this.#budget = Math.min(budget, NO_LIMIT);
+      slot.budget = this.#budget;
+      slot.setU64(Slot.stopAt, stopAt ?? NOWHERE);
+      slot.setU64(Slot.lastRip, slot.get('rip'));
+      slot.setU32(Slot.ownTrap, 0);
+      slot.eflags |= TRAP_FLAG;
+    } else {
+      slot.eflags &= ~TRAP_FLAG;
+    }
+    slot.resetSegments();
+    this.#running = true;
+    slot.give(Command.RUN);
+    return undefined;
+  }
+
+  /** Waits for a guest that was started. */
+  finish(): EngineStop {
+    if (this.#lost === undefined && !this.#await()) {
+      this.#engine.replaceChild(this.#engine.child.end ?? 'it did not stop when told to');
+    }
+    this.#running = false;
+    if (this.#lost !== undefined) return this.#crashed(this.#lost);
+    const slot = this.#slot;
+    slot.findFrame();
+    this.executed = this.#counting ? this.#budget - slot.budget : Number.NaN;
+    switch (slot.u32(Slot.reason)) {
+      case Reason.HALTED:
+        this.#halted = true;
+        return 'halted';
+      case Reason.BUDGET:
+        return 'budget';
+      case Reason.STOP_AT:
+        return 'stop-at';
+      default:
+        return this.#signalled();
+    }
+  }
+
+  /** Whether the guest has stopped, by itself or because its time was over. */
+  #await(): boolean {
+    const slot = this.#slot;
+    const { child, timeLimitMs } = this.#engine;
+    const limited = this.#counting && this.#budget < NO_LIMIT;
+    let deadline = performance.now() + timeLimitMs;
+    let left = this.#budget;
+    const inTime = (): boolean => {
+      // A counted run comes to its end while it makes progress, however slowly.
+      if (limited && slot.budget !== left) {
+        left = slot.budget;
+        deadline = performance.now() + timeLimitMs;
+      }
+      return child.end === undefined && performance.now() < deadline;
+    };
+    if (slot.wait(inTime)) return true;
+    if (child.end !== undefined) return false;
+    child.interrupt(slot.id);
+    deadline = performance.now() + GRACE_MILLISECONDS;
+    const answered = slot.wait(() => child.end === undefined && performance.now() < deadline);
+    slot.setU32(Slot.interrupt, 0);
+    return answered;
+  }
+
+  #signalled(): EngineStop {
+    const slot = this.#slot;
+    const { error, vector, address } = slot.exception;
+    const registers = (name: string): bigint =>
+      name === 'gs_base'
+        ? this.#gsBase
+        : REGISTERS.includes(name as RegisterName)
+          ? slot.get(name as RegisterName)
+          : 0n;
+    const stopped = {
+      signal: slot.u32(Slot.signal),
+      error,
+      vector,
+      address,
+      rip: slot.get('rip'),
+      registers,
+    };
+    const reason = explainSignal(stopped, this.#engine);
+    this.#reason = reason;
+    this.#gsUnsure = true;
+    if (reason.rip !== undefined) slot.set('rip', reason.rip);
+    // The trap after it never came; unless the run began where no instruction can be.
+    if (reason.branched === true && slot.u64(Slot.lastRip) !== reason.stopRip) this.executed++;
+    return reason.stop;
+  }
+
+  #crashed(crash: string): EngineStop {
+    this.#lost = undefined;
+    this.#reason = { stop: 'crashed', stopRip: this.#lostRip, crash };
+    return 'crashed';
+  }
+
+  get rax(): bigint {
+    return this.#slot.get('rax');
+  }
+
+  get rip(): Kaddr {
+    return this.#slot.get('rip') as Kaddr;
+  }
+
+  get stopRip(): Kaddr {
+    if (this.#reason !== undefined) return this.#reason.stopRip;
+    return this.#halted ? kaddr(this.rip - 1n) : this.rip;
+  }
+
+  get memoryStop(): MemoryStop {
+    const memory = this.#reason?.memory;
+    if (memory === undefined) throw new Bug('the last run did not end with a memory stop');
+    return memory;
+  }
+
+  get vector(): number {
+    return this.#reason?.vector ?? 0;
+  }
+
+  get crash(): string {
+    return this.#reason?.crash ?? '';
+  }
+
+  get(name: RegisterName): bigint {
+    return this.#slot.get(name);
+  }
+
+  set(name: RegisterName, value: bigint): void {
+    this.#slot.set(name, value);
+  }
+
+  setGsBase(base: Kaddr): void {
+    if (base !== this.#gsBase || this.#gsUnsure) this.#setGs(base);
+  }
+
+  #setGs(base: Kaddr): void {
+    this.#engine.setGsBase(this.#slot.id, base);
+    this.#gsBase = base;
+    this.#gsUnsure = false;
+  }
+
+  saveContext(): EngineContext {
+    return { engineContext: { registers: this.#slot.save(), gsBase: this.#gsBase } satisfies SavedContext };
+  }
+
+  restoreContext(context: EngineContext): void {
+    const { registers, gsBase } = context.engineContext as SavedContext;
+    this.#slot.restore(registers);
+    this.#reason = undefined;
+    this.setGsBase(gsBase);
+  }
+
+  /** What can be kept when the child is replaced: all, unless the guest is running. */
+  rescue(why: string): SavedRegisters | undefined {
+    const slot = this.#slot;
+    if (!this.#running) return slot.save();
+    this.#lost = why;
+    this.#lostRip = kaddr(this.#counting ? slot.u64(Slot.lastRip) : slot.get('rip'));
+    this.executed = this.#counting ? this.#budget - slot.budget : Number.NaN;
+    return undefined;
+  }
+
+  moveTo(slot: RunnerSlot, saved: SavedRegisters | undefined): void {
+    this.#slot = slot;
+    if (saved === undefined) this.#clear();
+    else slot.restore(saved);
+    this.#setGs(this.#gsBase);
+  }
+}
+
+function ownCpu(cpu: EngineCpu): NativeCpu {
+  if (!(cpu instanceof NativeCpu)) throw new Bug('a vCPU of another engine');
+  return cpu;
+}
+
+interface SavedContext {
+  readonly registers: SavedRegisters;
+  readonly gsBase: Kaddr;
+}
+
+const REGISTERS: readonly RegisterName[] = [
+  ...(['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'rip'] as const),
+  ...(['r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'] as const),
+];
