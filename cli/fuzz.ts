@@ -10,6 +10,7 @@ import {
   type FamilyChoice,
   FUZZ_ENGINES,
   type FuzzEngine,
+  hasCampaign,
   listMutants,
   makePlan,
   mergeCampaigns,
@@ -64,7 +65,10 @@ export function addFuzz(program: Command): Command {
     .addOption(new Option('--family <name>', 'one kind of cases').choices(FAMILY_CHOICES))
     .option('--mutant <id>', 'put a mutant on trial, see tramplab mutants --list')
     .option('--out <dir>', 'folder to keep the campaign in (findings alone, in findings/)')
-    .option('--resume', 'go on with the campaign in --out, with its own seed and options')
+    .option(
+      '--resume',
+      'go on with the campaign in --out, with its own options; begin it if it is not there and --seed is given',
+    )
     .option('--merge <dir...>', 'run nothing: join the results of shards')
     .option('--json', 'one JSON document on standard output')
     .addHelpText(
@@ -84,9 +88,8 @@ Examples:
 }
 
 async function fuzz(options: FuzzOptions): Promise<CampaignReport> {
-  const { out, resume = false, time } = options;
-  if (resume && out === undefined)
-    throw new InputError('--resume', undefined, 'needs --out, the folder to go on in');
+  const { out, time } = options;
+  const resume = options.resume === true && resumable(options);
   const seconds = time === undefined ? undefined : parseTime(time);
   const given = await givenPlan(options);
   const plan =
@@ -117,6 +120,14 @@ async function fuzz(options: FuzzOptions): Promise<CampaignReport> {
   } finally {
     bar?.stop();
   }
+}
+
+/** Whether there is something to go on with. Where there is not, a campaign is begun, if it is said which. */
+function resumable({ out, seed }: FuzzOptions): boolean {
+  if (out === undefined) throw new InputError('--resume', undefined, 'needs --out, the folder to go on in');
+  if (hasCampaign(out)) return true;
+  if (seed !== undefined) return false;
+  throw new InputError(out, undefined, 'holds no campaign to go on with; give --seed to begin one');
 }
 
 /** What of the plan is said on the command line. */

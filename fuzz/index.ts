@@ -1,6 +1,6 @@
 export { ENGINES_AGREE } from './both.ts';
 export { type CampaignOptions, type Progress, runCampaign } from './campaign.ts';
-export { readJournal } from './journal.ts';
+export { hasCampaign, readJournal } from './journal.ts';
 export {
   killMatrix,
   listMutants,

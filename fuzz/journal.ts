@@ -38,7 +38,7 @@ export class Journal {
 
   /** Begins a campaign's folder. @throws InputError when it has one already */
   static begin(dir: string, plan: Plan): Journal {
-    if (existsSync(campaignFile(dir))) {
+    if (hasCampaign(dir)) {
       throw new InputError(
         dir,
         undefined,
@@ -73,6 +73,11 @@ export class Journal {
   }
 }
 
+/** Whether a campaign was begun in a folder. */
+export function hasCampaign(dir: string): boolean {
+  return existsSync(campaignFile(dir));
+}
+
 /** What a folder holds, which may be one that is being written. @throws InputError when it is damaged or none */
 export function readJournal(dir: string): Kept {
   const { plan, blocks } = read(dir);
@@ -81,7 +86,7 @@ export function readJournal(dir: string): Kept {
 
 function read(dir: string): Kept & { readonly wholeBytes: number } {
   const path = campaignFile(dir);
-  if (!existsSync(path))
+  if (!hasCampaign(dir))
     throw new InputError(dir, undefined, 'holds no campaign; was it the --out of a fuzz?');
   const { format, plan: json } = (readJson(path) ?? {}) as { format?: unknown; plan?: unknown };
   if (format !== FORMAT) throw new InputError(path, undefined, 'was written by another version of tramplab');

@@ -3,8 +3,7 @@
  * are to find.
  */
 
-import { historyFamily } from '../check/history/family.ts';
-import { IMAGE_FAMILY, JUDGED_REVISIONS } from '../check/index.ts';
+import { HISTORY_FAMILY, IMAGE_FAMILY, JUDGED_REVISIONS } from '../check/index.ts';
 import { EMITTER_MUTANTS, type EmitterMutant, RUNTIME_BUGS, revisions } from '../jit/index.ts';
 import { type KernelBug, MANAGER_BUGS } from '../tramp/index.ts';
 import type { FamilyName } from './plan.ts';
@@ -36,7 +35,7 @@ function bugMutants(
 }
 
 export const SUBJECTS: Subjects = {
-  families: { image: IMAGE_FAMILY, history: historyFamily },
+  families: { image: IMAGE_FAMILY, history: HISTORY_FAMILY },
   mutants: [
     ...EMITTER_MUTANTS.map(emitterMutant).filter((mutant) => mutant.revisions.length > 0),
     ...bugMutants(RUNTIME_BUGS, ['image', 'history']),

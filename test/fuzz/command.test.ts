@@ -50,6 +50,8 @@ describe('tramplab fuzz', () => {
     expect(outcome).toMatchObject({ status: 1, stderr: '' });
     expect(outcome.stdout).toContain(`reproduced\n\n${rule}  `);
 
+    // What is done is not begun again by the line that began it.
+    expect(await tramplabJson(['fuzz', ...args, '--resume'], 1)).toMatchObject({ findings: report.findings });
     const merged = await tramplabJson(['fuzz', '--merge', out], 1);
     expect(merged['findings']).toEqual(report.findings);
   });
@@ -61,6 +63,10 @@ describe('tramplab fuzz', () => {
     [['--revision', 'v6.1'], "option '--revision <name>' argument 'v6.1' is invalid"],
     [['--mutant', 'none'], 'there is no mutant none; --list names them'],
     [['--resume'], '--resume: needs --out, the folder to go on in'],
+    [
+      ['--resume', '--out', '/nowhere'],
+      '/nowhere: holds no campaign to go on with; give --seed to begin one',
+    ],
     [['--merge', '/nowhere'], '/nowhere: holds no campaign'],
     [['--merge', '/nowhere', '--seed', '1'], '--merge: runs nothing, so it takes no --seed'],
   ])('%j is bad usage', async (args, message) => {
