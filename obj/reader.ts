@@ -7,6 +7,8 @@ import { InputError } from '../lib/index.ts';
 
 /** Longest name read from a string table, bytes. Twice what the kernel allows a symbol (KSYM_NAME_LEN, 512). */
 const MAX_NAME_BYTES = 1024;
+/** Names of one table in total. Honest tables hold each byte for few names; shared tails could stand for any number. */
+const MAX_ALL_NAMES_BYTES = 64 * 1024 * 1024;
 
 const NAME_DECODER = new TextDecoder('utf-8');
 
@@ -99,6 +101,7 @@ export class ByteReader {
 export class StringTable {
   readonly #reader: ByteReader;
   readonly #names: Map<number, string> = new Map<number, string>();
+  #totalBytes = 0;
 
   constructor(reader: ByteReader) {
     this.#reader = reader;
@@ -121,6 +124,10 @@ export class StringTable {
     if (end === limit) {
       const why = limit === bytes.length ? 'no terminating NUL' : `more than ${MAX_NAME_BYTES} bytes`;
       this.#reader.fail(offset, `${field} has ${why}`);
+    }
+    this.#totalBytes += end - offset;
+    if (this.#totalBytes > MAX_ALL_NAMES_BYTES) {
+      this.#reader.fail(offset, 'more than 64 MiB of names: they share their tails, which no compiler does');
     }
     const name = NAME_DECODER.decode(bytes.subarray(offset, end));
     this.#names.set(offset, name);

@@ -29,7 +29,7 @@ import {
  *   TRAMPLAB_HOSTILE_CASES=12500 npx vitest run test/bpf/object-hostile.test.ts     100,000 objects
  */
 
-const CASES_PER_KIND = Number(process.env['TRAMPLAB_HOSTILE_CASES'] ?? 400);
+const CASES_PER_KIND = Number(process.env['TRAMPLAB_HOSTILE_CASES'] ?? 300);
 
 interface Original {
   readonly name: string;
@@ -272,7 +272,7 @@ describe('single blows', () => {
   });
 
   it('a chain of calls as deep as there are functions', () => {
-    const count = 50_000;
+    const count = 20_000;
     const text = code(
       '.text',
       Array.from({ length: count }, () => [insn(0x85, { src: 1 }), EXIT])

@@ -12,7 +12,7 @@ import {
 } from '../../obj/index.ts';
 import { type BtfSpec, buildBtf, KIND } from './btf-builder.ts';
 import { poke, Random, WIDTHS } from './damage.ts';
-import { buildObject } from './elf-builder.ts';
+import { Bytes, buildObject } from './elf-builder.ts';
 import { fixtureBytes, IMAGE, OBJECTS, placeAtBases } from './support.ts';
 
 /*
@@ -271,5 +271,23 @@ describe('single blows', () => {
       view.setUint32((symtab?.fileOffset ?? 0) + 24 * (i + 1), 1 + (i % 1000), true);
     }
     expect(refusal(() => parseElf(bytes, 'x'))).toBe('accepted');
+  });
+
+  it('types whose names are the tails of each other', () => {
+    const named = (count: number): Uint8Array => {
+      // One type for each byte of the string section, which ends a name at every thousandth.
+      const strings = Uint8Array.from({ length: count }, (_, i) =>
+        i % 1000 === 0 || i + 1 === count ? 0 : 0x6e,
+      );
+      const file = new Bytes();
+      for (const word of [0x0001_eb9f, 24, 0, 12 * count, 12 * count, count]) file.u32(word);
+      for (let i = 0; i < count; i++) for (const word of [i, KIND.FWD << 24, 0]) file.u32(word);
+      file.add(strings);
+      return file.done();
+    };
+    expect(refusal(() => parseBtf(named(100_000), 'x'))).toBe('accepted');
+    expect(refusal(() => parseBtf(named(150_000), 'x'))).toMatch(
+      /more than 64 MiB of names: they share their tails/,
+    );
   });
 });
