@@ -39,7 +39,9 @@ export function addTargetOptions(command: Command): Command {
     )
     .addOption(new Option('--revision <name>', 'kernel revision').choices(MANAGED_REVISIONS).default('v5.15'))
     .addOption(
-      new Option('--engine <name>', 'CPU emulator').choices(['unicorn', 'unicorn.js']).default('unicorn'),
+      new Option('--engine <name>', "CPU emulator, or native: the host's own CPU")
+        .choices(['unicorn', 'unicorn.js', 'native'])
+        .default('unicorn'),
     )
     .option('--cpus <n>', 'number of CPUs, 1 to 64', '1');
 }

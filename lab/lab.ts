@@ -37,8 +37,10 @@ export interface LabOptions {
   readonly revision?: ManagedRevision;
   /** vCPUs, 1 to 64; default 1. */
   readonly cpus?: number;
-  /** Default `unicorn`. */
+  /** Default `unicorn`. `native` runs guests on the host's CPU, at user-space addresses. */
   readonly engine?: EngineName;
+  /** False: with `native`, calls that are not watched run at full speed and uncounted; see MachineOptions. */
+  readonly counting?: boolean;
   /** Instructions after which a call ends with a `step-limit` fault; default 10,000,000. */
   readonly stepLimit?: number;
   /** CONFIG_PREEMPTION; default true. */
@@ -70,6 +72,7 @@ export interface CallReport {
   readonly args: readonly bigint[];
   /** The result at its type's width (64 bits without a model); null for void functions and after a fault. */
   readonly ret: bigint | null;
+  /** NaN when they were not counted. */
   readonly instructions: number;
   readonly fault: Fault | null;
   /** Runs of programs, in order of entry; empty unless the call was watched. */
@@ -97,11 +100,12 @@ export interface TrampolineInfo {
 
 /** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
-  const { cpus, engine, stepLimit, preemption, programLifetime } = options;
+  const { cpus, engine, counting, stepLimit, preemption, programLifetime } = options;
   const revision = managedRevision(String(options.revision ?? 'v5.15'));
   const machine = await createMachine({
     ...(cpus === undefined ? {} : { cpus }),
     ...(engine === undefined ? {} : { engine }),
+    ...(counting === undefined ? {} : { counting }),
     ...(stepLimit === undefined ? {} : { stepLimit }),
   });
   const kernel = new Kernel(machine, {
