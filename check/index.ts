@@ -8,6 +8,49 @@ export type {
   Timing,
 } from './family.ts';
 export type { Finding, FindingPlace } from './finding.ts';
+export {
+  type FunctionSpec,
+  type HistoryCase,
+  type Operation,
+  type ProgramSpec,
+  parseCase as parseHistoryCase,
+  type ScheduleSpec,
+  type TaskSpec,
+} from './history/case.ts';
+export { HISTORY_FAMILY, playCase } from './history/family.ts';
+export {
+  createGuest,
+  type FunctionOptions,
+  Guest,
+  type GuestFunction,
+  type GuestProgram,
+  MODEL,
+  type ProgramOptions,
+} from './history/guest.ts';
+export { type HistoryFinding, type Judgement, judge as judgeHistory } from './history/judge.ts';
+export { Ledger, leaked, type Taken } from './history/ledger.ts';
+export { type LogEntry, Note } from './history/log.ts';
+export {
+  LIST_KINDS,
+  type ListKind,
+  ModelFunction,
+  type ModelImage,
+  ModelProgram,
+  TableModel,
+  type Verdict,
+} from './history/model.ts';
+export type { Played } from './history/play.ts';
+export {
+  type CallRecord,
+  type HistoryRecord,
+  LoadedProgram,
+  type LoggedImage,
+  type ProgramCounts,
+  type Span,
+  type Version,
+} from './history/record.ts';
+export { HISTORY_RULES, type HistoryRule } from './history/rules.ts';
+export { errorOf, type KernelState, siteBytes, stateDifference, stateOf } from './history/state.ts';
 export { type ImageCase, JUDGED_REVISIONS } from './image/case.ts';
 export {
   type GivenImage,

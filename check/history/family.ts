@@ -18,7 +18,7 @@ import { World } from './world.ts';
 /** Unicorn keeps a little memory for each patch of text, so a machine is not used for ever. */
 const CASES_PER_MACHINE = 250;
 
-export const historyFamily: CaseFamily<HistoryCase> = {
+export const HISTORY_FAMILY: CaseFamily<HistoryCase> = {
   name: 'history',
   cells: HISTORY_CELLS,
   generate: drawCase,

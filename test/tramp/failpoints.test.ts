@@ -5,6 +5,15 @@
  */
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  createGuest,
+  errorOf,
+  type Guest,
+  type GuestFunction,
+  type KernelState,
+  Ledger,
+  stateOf,
+} from '../../check/index.ts';
 import type { ErrnoName } from '../../lib/index.ts';
 import {
   type BpfProg,
@@ -15,8 +24,6 @@ import {
   type Trampoline,
   unlinkProg,
 } from '../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction } from './guest.ts';
-import { errorOf, type KernelState, stateOf, watchMemory } from './state.ts';
 
 type Kind = 'fentry' | 'fmod_ret' | 'fexit' | 'lsm';
 const KINDS: readonly Kind[] = ['fentry', 'fmod_ret', 'fexit', 'lsm'];
@@ -56,13 +63,13 @@ let fn: GuestFunction;
 let tr: Trampoline;
 /** What patching the site passes. */
 let pokes: readonly FailPoint[];
-let memory: ReturnType<typeof watchMemory>;
+let memory: Ledger;
 
 function setUp(site: Site): void {
   const plain = site === 'nop in kernel text';
   fn = guest.addFunction('f', plain ? { plain, origin: 'kernel' } : {});
   pokes = plain ? ['poke'] : ['ftrace-hash'];
-  memory = watchMemory(guest.kernel);
+  memory = new Ledger(guest.machine);
 }
 
 /** With `held` programs each image has a reference to those that it calls, and a failure must leave no more. */
@@ -104,7 +111,7 @@ function failEverywhere(
     const prog = guest.addProgram('late', operation.kind).prog;
     for (const one of present) link(one);
     kernel.settle();
-    const taken = memory();
+    const { taken } = memory;
     const before = state();
     const references = () => [...present, prog].map((one) => one.references);
     const held = references();
@@ -113,7 +120,7 @@ function failEverywhere(
     if (operation.path().includes(point)) {
       expect(error?.code, point).toBe(ERRNO[point]);
       expect(state(), point).toEqual(operation.leaves?.(before) ?? before);
-      expect(memory(), point).toEqual(taken);
+      expect(memory.taken, point).toEqual(taken);
       expect(references(), point).toEqual(held);
       kernel.fail.pass(point);
       expect(

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGuest, type Guest, type GuestFunction } from '../../check/index.ts';
 import { hex16 } from '../../lib/index.ts';
 import {
   formatReport,
@@ -8,7 +9,6 @@ import {
   Scheduler,
   unlinkProg,
 } from '../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction } from './guest.ts';
 
 let guest: Guest;
 let f: GuestFunction;

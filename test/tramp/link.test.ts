@@ -1,4 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  createGuest,
+  errorOf,
+  type Guest,
+  type GuestFunction,
+  MODEL,
+  siteBytes,
+  stateOf,
+} from '../../check/index.ts';
 import { NOP5, patchBytes } from '../../jit/index.ts';
 import { type Kaddr, toHex } from '../../lib/index.ts';
 import {
@@ -9,8 +18,6 @@ import {
   trampKind,
   unlinkProg,
 } from '../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction, MODEL } from './guest.ts';
-import { errorOf, siteBytes, stateOf } from './state.ts';
 
 let guest: Guest;
 /** In a module, with a site. */

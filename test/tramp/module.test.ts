@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGuest, errorOf, type Guest, type GuestFunction, stateOf } from '../../check/index.ts';
 import { addrAdd } from '../../lib/index.ts';
 import { parseElf } from '../../obj/index.ts';
 import { KModule, linkProg, loadModule, type Trampoline, unlinkProg } from '../../tramp/index.ts';
 import { buildObject } from '../obj/elf-builder.ts';
-import { createGuest, type Guest, type GuestFunction } from './guest.ts';
-import { errorOf, stateOf } from './state.ts';
 
 let guest: Guest;
 let f: GuestFunction;

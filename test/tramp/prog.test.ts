@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGuest, type Guest, Ledger } from '../../check/index.ts';
 import { BpfProg, linkProg, unlinkProg } from '../../tramp/index.ts';
-import { createGuest, type Guest } from './guest.ts';
-import { watchMemory } from './state.ts';
 
 let guest: Guest;
 
@@ -43,7 +42,7 @@ test('more programs than there is room for mappings: all run, and all memory com
   const { kernel, machine } = guest;
   const code = guest.addProgram('first', 'fentry');
   const f = guest.addFunction('f');
-  const left = watchMemory(kernel);
+  const memory = new Ledger(machine);
   const progs = Array.from(
     { length: 2000 },
     (_, i) => new BpfProg(kernel, { name: `p${i}`, kind: 'fentry', bpfFunc: code.prog.bpfFunc }),
@@ -58,5 +57,5 @@ test('more programs than there is room for mappings: all run, and all memory com
   for (const prog of progs) prog.put();
   kernel.settle();
   expect(kernel.progs.size).toBe(1);
-  expect(left()).toEqual({ kmalloc: 0, vmalloc: 0, text: 0, percpu: 0 });
+  expect(memory.taken).toEqual({ kmalloc: 0, vmalloc: 0, text: 0, percpu: 0 });
 });

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGuest, type Guest, type GuestFunction } from '../../check/index.ts';
 import { linkProg, RCU_FLAVOURS, Scheduler, type Task } from '../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction } from './guest.ts';
 
 let guest: Guest;
 let sched: Scheduler;

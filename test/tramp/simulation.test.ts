@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { createGuest, type Guest } from '../../check/index.ts';
 import { linkProg, Simulation, type SimulationOptions, unlinkProg } from '../../tramp/index.ts';
-import { createGuest, type Guest } from './guest.ts';
 
 interface Play {
   readonly guest: Guest;

@@ -13,6 +13,7 @@
  * only, and among them the one that they trace.
  */
 
+import { createGuest, type Guest, type GuestFunction, type GuestProgram } from '../../check/index.ts';
 import { NOP5 } from '../../jit/index.ts';
 import { KernelError } from '../../lib/index.ts';
 import {
@@ -28,7 +29,6 @@ import {
   type TaskCall,
   unlinkProg,
 } from '../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction, type GuestProgram } from './guest.ts';
 
 export interface StormOptions
   extends SimulationOptions,

@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGuest, errorOf, type Guest, type GuestFunction } from '../../check/index.ts';
 import { linkProg, unlinkProg } from '../../tramp/index.ts';
 import { hash64 } from '../../tramp/trampoline.ts';
-import { createGuest, type Guest, type GuestFunction } from './guest.ts';
-import { errorOf } from './state.ts';
 
 let guest: Guest;
 let f: GuestFunction;

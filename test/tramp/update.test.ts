@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createGuest, errorOf, type Guest, type GuestFunction, siteBytes } from '../../check/index.ts';
 import { NOP5, patchBytes } from '../../jit/index.ts';
 import { type Kaddr, toHex } from '../../lib/index.ts';
 import {
@@ -10,8 +11,6 @@ import {
   type Trampoline,
   unlinkProg,
 } from '../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction } from './guest.ts';
-import { errorOf, siteBytes } from './state.ts';
 
 let guest: Guest;
 /** With an ftrace site. */

@@ -3,6 +3,7 @@
  * is random, so a test reads as the schedule that it shows.
  */
 
+import { createGuest, type Guest, type GuestFunction, type GuestProgram } from '../../../check/index.ts';
 import type { Fault } from '../../../emu/index.ts';
 import { Bug, type Kaddr, kaddr } from '../../../lib/index.ts';
 import {
@@ -15,7 +16,6 @@ import {
   type TrampImage,
   unlinkProg,
 } from '../../../tramp/index.ts';
-import { createGuest, type Guest, type GuestFunction, type GuestProgram } from '../guest.ts';
 
 /** No call here is longer. */
 const MANY = 10_000;

@@ -3,18 +3,10 @@
  * the world, and compared; after it everything that can be seen is compared as well.
  */
 
+import { errorOf, LIST_KINDS, type Verdict } from '../../../check/index.ts';
 import type { FailPoint, RcuFlavourName, Task, TrampImage, Trampoline } from '../../../tramp/index.ts';
 import { linkProg, RCU_FLAVOURS, unlinkProg } from '../../../tramp/index.ts';
-import { errorOf } from '../state.ts';
-import {
-  LIST_KINDS,
-  Model,
-  type ModelFunction,
-  type ModelProgram,
-  ModelTask,
-  type SliceEvents,
-  type Verdict,
-} from './model.ts';
+import { Model, type ModelFunction, type ModelProgram, ModelTask, type SliceEvents } from './model.ts';
 import { NOP, PROGRAMS, type World } from './world.ts';
 
 /** A few instructions on one CPU while text is being poked. */
@@ -185,7 +177,7 @@ export class History {
     const tr = this.#trampoline(fn);
     const mayFail = this.#mayFail(fn, prog, inject) ? inject : undefined;
     this.#arm(mayFail);
-    const verdict = this.model.detach(prog, tr.key, mayFail);
+    const verdict = this.model.detach(prog, fn, tr.key, mayFail);
     this.#do(verdict, () => unlinkProg(this.kernel, prog.real.prog, tr), meanwhile);
   }
 

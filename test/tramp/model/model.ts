@@ -1,7 +1,6 @@
 /*
- * What a kernel with trampolines must do, in plain TypeScript: lists, numbers and sets, no bytes.
+ * What a kernel with trampolines must do, in plain TypeScript: the judge's model of the table, and with it
  *
- *   attach, detach, ...   what each returns, and what is there afterwards
  *   a call                takes the image that stands at the entry when its first instruction is
  *                         executed, and then owes a plan: these programs in this order, the function
  *                         between them, this result
@@ -10,20 +9,22 @@
  * on where the call was, so that part of its plan may be left out, but only as a whole.
  */
 
-import type { ErrnoName } from '../../../lib/index.ts';
-import { FAIL_POINTS, type FailPoint, type Task } from '../../../tramp/index.ts';
-import type { GuestProgram } from '../guest.ts';
+import {
+  type GuestProgram,
+  type ListKind,
+  ModelFunction as TableFunction,
+  type ModelImage as TableImage,
+  TableModel,
+  ModelProgram as TableProgram,
+} from '../../../check/index.ts';
+import type { Task } from '../../../tramp/index.ts';
 import { FUNCTIONS, PROGRAMS, type ProgramSpec } from './world.ts';
 
-export type ListKind = 'fentry' | 'fmod_ret' | 'fexit';
-export const LIST_KINDS: readonly ListKind[] = ['fentry', 'fmod_ret', 'fexit'];
-
 /** A loaded program. */
-export class ModelProgram {
+export class ModelProgram extends TableProgram {
   readonly spec: ProgramSpec;
   readonly real: GuestProgram;
-  /** The function that it is attached to. */
-  at: ModelFunction | undefined;
+  declare at: ModelFunction | undefined;
   runs = 0n;
   /** By CPU. */
   readonly misses: bigint[];
@@ -32,68 +33,31 @@ export class ModelProgram {
   countedAtMost = 0n;
 
   constructor(spec: ProgramSpec, real: GuestProgram, cpus: number) {
+    super(spec.name, spec.kind, spec.returns);
     this.spec = spec;
     this.real = real;
     this.misses = Array.from({ length: cpus }, () => 0n);
   }
 }
 
-/** An image as it was made: whom it calls. */
-export interface ModelImage {
-  readonly name: string;
-  readonly progs: Readonly<Record<ListKind, readonly ModelProgram[]>>;
-  readonly callsFunction: boolean;
-  /** Its jump over the fexit programs is in place, or is being put there. */
-  skipsExit: boolean;
-}
+export type ModelImage = TableImage<ModelProgram>;
 
 /** A traced function and its trampoline. */
-export class ModelFunction {
+export class ModelFunction extends TableFunction<ModelProgram> {
   readonly index: number;
-  readonly name: string;
-  readonly inModule: boolean;
-  readonly isVoid: boolean;
-  /** Its site is a bare nop: a text poke patches it. */
-  readonly isPlain: boolean;
-  /** Whether the table has a trampoline. */
-  inTable = false;
-  references = 0;
-  readonly lists: Record<ListKind, ModelProgram[]> = { fentry: [], fmod_ret: [], fexit: [] };
-  extension: ModelProgram | undefined;
-  image: ModelImage | undefined;
-  selector = 0;
   /** Runs of its own code. */
   runs = 0n;
 
   constructor(index: number) {
     const options = FUNCTIONS[index];
     if (options === undefined) throw new RangeError(`function ${index}`);
+    super({
+      name: options.name,
+      inModule: options.origin === 'module',
+      isVoid: options.retSize === 0,
+      isPlain: options.plain === true,
+    });
     this.index = index;
-    this.name = options.name;
-    this.inModule = options.origin === 'module';
-    this.isVoid = options.retSize === 0;
-    this.isPlain = options.plain === true;
-  }
-
-  get attached(): readonly ModelProgram[] {
-    return LIST_KINDS.flatMap((kind) => this.lists[kind]);
-  }
-
-  listOf({ spec }: ModelProgram): ListKind | 'replace' {
-    if (spec.kind === 'freplace') return 'replace';
-    if (spec.kind === 'lsm') return this.isVoid ? 'fexit' : 'fmod_ret';
-    return spec.kind;
-  }
-
-  /** The image that the lists ask for. */
-  makeImage(key: bigint): ModelImage {
-    const { fentry, fmod_ret, fexit } = this.lists;
-    return {
-      name: `bpf_trampoline_${key}_${this.selector}`,
-      progs: { fentry: [...fentry], fmod_ret: [...fmod_ret], fexit: [...fexit] },
-      callsFunction: fmod_ret.length + fexit.length > 0,
-      skipsExit: false,
-    };
   }
 }
 
@@ -273,114 +237,18 @@ export class ModelTask {
   }
 }
 
-/** What an operation must end with: an errno, or success. */
-export type Verdict = ErrnoName | undefined;
-
-/** What making an image passes. */
-const IMAGE: readonly FailPoint[] = [
-  'alloc-progs',
-  'alloc-im',
-  'charge',
-  'alloc-image',
-  'percpu-ref',
-  'emit',
-];
-
-export class Model {
+/** The table, the programs, and the tasks that call. */
+export class Model extends TableModel<ModelProgram> {
   readonly cpus: number;
   readonly functions: ModelFunction[] = FUNCTIONS.map((_, index) => new ModelFunction(index));
   readonly programs: ModelProgram[];
   tasks: ModelTask[] = [];
-  warnings = 0;
   statsOn = false;
 
   constructor(cpus: number, real: readonly GuestProgram[]) {
+    super();
     this.cpus = cpus;
     this.programs = PROGRAMS.map((spec, i) => new ModelProgram(spec, real[i] as GuestProgram, cpus));
-  }
-
-  /** bpf_trampoline_get */
-  get(fn: ModelFunction, inject: FailPoint | undefined): Verdict {
-    if (!fn.inTable && inject === 'alloc-trampoline') return 'ENOMEM';
-    if (fn.inTable && fn.references === 0) this.warnings++;
-    fn.inTable = true;
-    fn.references++;
-    return undefined;
-  }
-
-  /** bpf_trampoline_put */
-  put(fn: ModelFunction): void {
-    if (--fn.references > 0) return;
-    if (fn.lists.fentry.length + fn.lists.fexit.length > 0) {
-      this.warnings++;
-      return;
-    }
-    fn.inTable = false;
-  }
-
-  /** bpf_trampoline_link_prog */
-  attach(fn: ModelFunction, prog: ModelProgram, key: bigint, inject: FailPoint | undefined): Verdict {
-    if (fn.extension !== undefined) return 'EBUSY';
-    const list = fn.listOf(prog);
-    if (list === 'replace') {
-      if (fn.lists.fentry.length + fn.lists.fexit.length > 0) return 'EBUSY';
-      if (inject === 'poke') return FAIL_POINTS.poke;
-      if (fn.inModule) return 'EINVAL';
-      if (fn.image !== undefined) return 'EBUSY';
-      fn.extension = prog;
-      prog.at = fn;
-      return undefined;
-    }
-    if (prog.at !== undefined) return 'EBUSY';
-    const failed = this.#failure(fn, inject, [...IMAGE, fn.image === undefined ? 'register' : 'modify']);
-    if (failed !== undefined) return failed;
-    fn.lists[list].unshift(prog);
-    prog.at = fn;
-    this.#newImage(fn, key, inject);
-    return undefined;
-  }
-
-  /** bpf_trampoline_unlink_prog */
-  detach(prog: ModelProgram, key: bigint, inject: FailPoint | undefined): Verdict {
-    const fn = prog.at;
-    if (fn === undefined) throw new RangeError(`${prog.spec.name} is not attached`);
-    prog.at = undefined;
-    const list = fn.listOf(prog);
-    if (list === 'replace') {
-      fn.extension = undefined;
-      return undefined;
-    }
-    fn.lists[list].splice(fn.lists[list].indexOf(prog), 1);
-    if (fn.attached.length > 0) {
-      const failed = this.#failure(fn, inject, [...IMAGE, 'modify']);
-      if (failed !== undefined) return failed;
-      this.#newImage(fn, key, inject);
-      return undefined;
-    }
-    if (inject === 'alloc-progs') return FAIL_POINTS['alloc-progs'];
-    this.#retire(fn.image, fn, inject);
-    fn.image = undefined;
-    fn.selector = 0;
-    return undefined;
-  }
-
-  #failure(fn: ModelFunction, inject: FailPoint | undefined, path: readonly FailPoint[]): Verdict {
-    const passed: readonly FailPoint[] = [...path, fn.isPlain ? 'poke' : 'ftrace-hash'];
-    return inject !== undefined && passed.includes(inject) ? FAIL_POINTS[inject] : undefined;
-  }
-
-  #newImage(fn: ModelFunction, key: bigint, inject: FailPoint | undefined): void {
-    const old = fn.image;
-    fn.image = fn.makeImage(key);
-    fn.selector++;
-    this.#retire(old, fn, inject);
-  }
-
-  /** A failing poke of the old image is a warning, and its fexit programs go on being run. */
-  #retire(old: ModelImage | undefined, fn: ModelFunction, inject: FailPoint | undefined): void {
-    if (old?.callsFunction !== true) return;
-    if (inject === 'poke' && !fn.isPlain) this.warnings++;
-    else old.skipsExit = true;
   }
 
   /** Programs that tasks other than this one are inside of on a CPU. */

@@ -3,17 +3,17 @@
  * history after the other. Between two histories everything is taken away again and checked to be gone.
  */
 
-import { patchBytes } from '../../../jit/index.ts';
-import { type Kaddr, toHex } from '../../../lib/index.ts';
-import type { AttachKind, KernelBug, ManagedRevision, Task, Trampoline } from '../../../tramp/index.ts';
-import { type RunOutcome, Scheduler } from '../../../tramp/index.ts';
 import {
   createGuest,
   type FunctionOptions,
   type Guest,
   type GuestFunction,
   type GuestProgram,
-} from '../guest.ts';
+} from '../../../check/index.ts';
+import { patchBytes } from '../../../jit/index.ts';
+import { type Kaddr, toHex } from '../../../lib/index.ts';
+import type { AttachKind, KernelBug, ManagedRevision, Task, Trampoline } from '../../../tramp/index.ts';
+import { type RunOutcome, Scheduler } from '../../../tramp/index.ts';
 
 export interface WorldOptions {
   readonly cpus: number;
