@@ -12,7 +12,7 @@ import {
 } from '../../obj/index.ts';
 import { type BtfSpec, buildBtf, KIND } from './btf-builder.ts';
 import { poke, Random, WIDTHS } from './damage.ts';
-import { Bytes, buildObject } from './elf-builder.ts';
+import { buildObject } from './elf-builder.ts';
 import { fixtureBytes, IMAGE, OBJECTS, placeAtBases } from './support.ts';
 
 /*
@@ -276,14 +276,13 @@ describe('single blows', () => {
   it('types whose names are the tails of each other', () => {
     const named = (count: number): Uint8Array => {
       // One type for each byte of the string section, which ends a name at every thousandth.
-      const strings = Uint8Array.from({ length: count }, (_, i) =>
-        i % 1000 === 0 || i + 1 === count ? 0 : 0x6e,
-      );
-      const file = new Bytes();
-      for (const word of [0x0001_eb9f, 24, 0, 12 * count, 12 * count, count]) file.u32(word);
-      for (let i = 0; i < count; i++) for (const word of [i, KIND.FWD << 24, 0]) file.u32(word);
-      file.add(strings);
-      return file.done();
+      const file = new Uint8Array(24 + 13 * count).fill(0x6e, 24 + 12 * count);
+      const words = new Uint32Array(file.buffer, 0, 6 + 3 * count);
+      words.set([0x0001_eb9f, 24, 0, 12 * count, 12 * count, count]);
+      for (let i = 0; i < count; i++) words.set([i, KIND.FWD << 24, 0], 6 + 3 * i);
+      for (let i = 0; i < count; i += 1000) file[24 + 12 * count + i] = 0;
+      file[file.length - 1] = 0;
+      return file;
     };
     expect(refusal(() => parseBtf(named(100_000), 'x'))).toBe('accepted');
     expect(refusal(() => parseBtf(named(150_000), 'x'))).toMatch(
