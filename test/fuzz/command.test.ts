@@ -9,7 +9,7 @@ const MUTANT = 'reg-rbx-not-saved';
 
 describe('tramplab fuzz', () => {
   test('has nothing to find in our own parts, and says what it did', async () => {
-    const report = await tramplabJson(['fuzz', '--cases', '700', '--seed', '5']);
+    const report = await tramplabJson(['fuzz', '--cases', '700', '--seed', '5', '--out', folder()]);
     expect(report).toMatchObject({
       seed: 5,
       cases: 700,
@@ -20,7 +20,8 @@ describe('tramplab fuzz', () => {
     });
     expect(report['calls']).toBeGreaterThan(700);
     expect(report['casesPerSecond']).toBeGreaterThan(0);
-    const outcome = await tramplab(['fuzz', '--cases', '100', '--seed', '5', '--family', 'image']);
+    const args = ['fuzz', '--cases', '100', '--seed', '5', '--family', 'image'];
+    const outcome = await tramplab(args, { cwd: folder() });
     expect(outcome).toMatchObject({ status: 0, stderr: '' });
     expect(outcome.stdout).toMatch(
       /^seed 5, v5\.13 and v5\.15 on unicorn\n100 cases, \d+ calls, 0 findings in /,
