@@ -19,6 +19,8 @@ export function listOf(kind: ProgramSpec['kind'], retBits: number): List | 'repl
       return retBits === 0 ? 'fexit' : 'fmodRet';
     case 'freplace':
       return 'replace';
+    case 'struct_ops':
+      return 'fentry';
   }
 }
 

@@ -9,7 +9,7 @@ export const KERNELS = ['6.1', '6.12'] as const;
 /** A kernel that Debian builds. */
 export type KernelName = (typeof KERNELS)[number];
 
-export type ProgramKind = 'fentry' | 'fexit' | 'fmod_ret' | 'lsm' | 'lsm_cgroup' | 'freplace';
+export type ProgramKind = 'fentry' | 'fexit' | 'fmod_ret' | 'lsm' | 'lsm_cgroup' | 'freplace' | 'struct_ops';
 
 /**
  * A program. Every program records what it sees (recorder.ts): its context's arguments and, where its kind
@@ -26,6 +26,8 @@ export interface ProgramSpec {
   readonly argCount?: boolean;
   /** What it returns; 0 when left out. Programs of fentry and fexit return 0. */
   readonly returns?: number;
+  /** Of a struct_ops program: which member of the struct it is. */
+  readonly member?: string;
   /** Calls the traced function itself before it returns: see Target.recurse. */
   readonly recurses?: boolean;
 }
@@ -44,7 +46,9 @@ export type Step =
   /** Looks once more at the image that the last look saw, which may be in use by none but the sleeping task. */
   | { readonly do: 'lookAgain' }
   /** Lets the sleeping task go on, and waits for what its call returns. */
-  | { readonly do: 'wake' };
+  | { readonly do: 'wake' }
+  /** Registers a struct whose members are the programs, and takes it out again. */
+  | { readonly do: 'register' | 'unregister' };
 
 export interface Combination {
   readonly name: string;

@@ -292,6 +292,31 @@ const onPrograms: Combination[] = [
   combination('freplace-blocks-fentry', targets.programSub, [freplace, fentry], { steps: exclusive(0, 1) }),
 ];
 
+// -- programs as members of a struct ---------------------------------------------------------------------------------------
+
+const member = (name: string, returns = 0): ProgramSpec => prog('struct_ops', { member: name, returns });
+const REGISTERED: readonly Step[] = [{ do: 'register' }, LOOK, { do: 'unregister' }];
+
+const members: Combination[] = [
+  combination(
+    'struct-ops',
+    targets.congestionControl,
+    [member('ssthresh', 2), member('cong_avoid'), member('undo_cwnd', 3)],
+    {
+      steps: REGISTERED,
+    },
+  ),
+  combination(
+    'struct-ops-seven-members',
+    targets.congestionControl,
+    [
+      ...[member('ssthresh', 2), member('cong_avoid'), member('set_state'), member('cwnd_event')],
+      ...[member('pkts_acked'), member('undo_cwnd', 3), member('init')],
+    ],
+    { steps: REGISTERED },
+  ),
+];
+
 // -- more words than a kernel takes ---------------------------------------------------------------------------------------------
 
 const refusedSteps: readonly Step[] = [{ do: 'attach', program: 0, refused: ENOTSUPP }, LOOK, CALL];
@@ -309,6 +334,7 @@ export const COMBINATIONS: readonly Combination[] = [
   ...changing,
   ...recursion,
   ...onPrograms,
+  ...members,
   ...tooWide,
 ];
 

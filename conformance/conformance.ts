@@ -4,7 +4,7 @@ import { InputError } from '../lib/index.ts';
 import { type Answers, readAnswers } from './answers.ts';
 import { Apt } from './apt.ts';
 import { boot } from './boot.ts';
-import type { Combination, KernelName } from './combination.ts';
+import type { Combination, KernelName, ProgramSpec } from './combination.ts';
 import { combinationsOf } from './combinations.ts';
 import { emulate, labRevision } from './emulate.ts';
 import { compiledInit, initrd, ROOT } from './guest.ts';
@@ -35,6 +35,10 @@ export interface ConformanceOptions {
 /** What came of one combination. */
 export interface CombinationResult {
   readonly name: string;
+  /** The traced function. */
+  readonly function: string;
+  /** Kinds of the programs, in the order in which they are attached. */
+  readonly programs: readonly string[];
   /** Every trace site and every image is, byte for byte, what our rules and our emitter make. */
   readonly bytesEqual: boolean;
   /** The lab's run saw and returned the same; null when there was no such run. */
@@ -54,6 +58,10 @@ export interface ConformanceReport {
   readonly kaslr: boolean;
   /** How this boot's images end. */
   readonly returns: 'ret' | 'return thunk';
+  /** Whether images count their calls, against underflow of the return stack. */
+  readonly callDepth: boolean;
+  /** More words that the kernel was given. */
+  readonly append: string;
   /** From the boot's start to its end, seconds. */
   readonly bootSeconds: number;
   readonly combinations: readonly CombinationResult[];
@@ -103,6 +111,8 @@ export async function askKernel(options: ConformanceOptions): Promise<Conformanc
       cpu: options.cpu ?? null,
       kaslr,
       returns: facts.config.rethunk === true ? 'return thunk' : 'ret',
+      callDepth: facts.config.callDepth !== undefined,
+      append: options.append ?? '',
       bootSeconds,
       combinations: results,
     };
@@ -133,9 +143,10 @@ async function judge(
   facts: KernelFacts,
 ): Promise<CombinationResult> {
   const { name, target } = combination;
+  const about = { name, function: target.fn, programs: combination.programs.map(kindOf) };
   const answers = all.combinations.get(name);
   const failed = (why: string): CombinationResult => ({
-    name,
+    ...about,
     bytesEqual: false,
     valuesEqual: false,
     length: null,
@@ -149,13 +160,14 @@ async function judge(
     );
   }
   const ofProgram = { args: target.args.map(() => ({ size: 8, struct: false })), ret: target.retBits / 8 };
-  const model = target.made === undefined ? all.models.get(target.fn) : ofProgram;
+  const isFunction = target.made === undefined && target.struct === undefined;
+  const model = isFunction ? all.models.get(target.fn) : ofProgram;
   if (model === undefined) return failed(`the kernel has no type of ${target.fn}`);
   const revision: RevisionName = `v${kernel}`;
-  const bytes = compareBytes({ combination, revision, facts, model, answers });
+  const bytes = compareBytes({ combination, revision, facts, model, models: all.models, answers });
   const values = await compareValues(combination, kernel, answers);
   return {
-    name,
+    ...about,
     bytesEqual: bytes.equal,
     valuesEqual: values.equal,
     length: bytes.length,
@@ -169,6 +181,8 @@ async function compareValues(
   kernel: KernelName,
   answers: NonNullable<ReturnType<Answers['combinations']['get']>>,
 ): Promise<{ readonly equal: boolean | null; readonly why?: string }> {
+  if (combination.target.struct !== undefined)
+    return { equal: null, why: 'our lab has no structs of operations' };
   const theirs = observed(combination, kernel, answers);
   if (theirs === undefined) return { equal: false, why: 'the guest left something out' };
   const revision = labRevision(kernel);
@@ -177,6 +191,8 @@ async function compareValues(
   const why = difference(combination, theirs, await emulate(combination, kernel, revision, theirs));
   return why === undefined ? { equal: true } : { equal: false, why };
 }
+
+const kindOf = ({ kind, sleepable }: ProgramSpec): string => (sleepable === true ? `${kind}.s` : kind);
 
 /** The verifier's reason stands before its statistics. */
 function lastWords(log: string): string {

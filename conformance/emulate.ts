@@ -120,7 +120,7 @@ class Run {
   #attach(program: number): number {
     const { programs, target } = this.#combination;
     const { kind, sleepable = false } = programs[program] as ProgramSpec;
-    if (kind === 'lsm_cgroup') throw new Bug('a lab has no cgroups');
+    if (kind === 'lsm_cgroup' || kind === 'struct_ops') throw new Bug(`a lab has no ${kind} programs`);
     try {
       const attachment = this.#lab.attach(kind, target.fn, this.#codes[program] as ProgramCode, {
         sleepable,

@@ -20,7 +20,7 @@ import type { CombinationAnswers, Dump, KernelModel, Site } from './answers.ts';
 import { attachedBefore, changedBetween, type List, listOf } from './attached.ts';
 import type { Combination, ProgramSpec } from './combination.ts';
 import { type KernelFacts, readU64 } from './kernel-facts.ts';
-import { latest, programName, stepTag } from './script.ts';
+import { latest, memberName, memberTag, programName, stepTag } from './script.ts';
 
 /*
  * Compares the bytes of a kernel with ours: at every look of a combination, the trace site and the image
@@ -49,6 +49,8 @@ interface Setting {
   readonly facts: KernelFacts;
   /** The function's model in the kernel's types. */
   readonly model: KernelModel & { readonly id?: number };
+  /** The models of a struct's members, by `struct.member`. */
+  readonly models: ReadonlyMap<string, KernelModel>;
   readonly answers: CombinationAnswers;
 }
 
@@ -64,7 +66,12 @@ export function compareBytes(setting: Setting): BytesVerdict {
   let made: Looked | undefined;
   for (const [at, step] of steps.entries()) {
     try {
-      if (step.do === 'look') {
+      if (step.do === 'look' && setting.combination.target.struct !== undefined) {
+        for (const image of lookAtMembers(setting, at)) {
+          images++;
+          length = image.length;
+        }
+      } else if (step.do === 'look') {
         made = look(setting, at, made);
         if (made.image !== undefined) {
           images++;
@@ -78,6 +85,13 @@ export function compareBytes(setting: Setting): BytesVerdict {
     }
   }
   return { equal: true, images, length, why: undefined };
+}
+
+interface Compared {
+  readonly dump: Dump;
+  readonly ours: TrampolineImage;
+  /** Of the kernel's, bytes. */
+  readonly length: number;
 }
 
 /** What a look found, all of it as expected. */
@@ -175,6 +189,51 @@ function emitAsKernel(
   return { ours, im };
 }
 
+/**
+ * The images behind a struct's members, one for each program. They call nothing but their program, and stand
+ * one behind the other, in the order of the members.
+ * Kernel: bpf_struct_ops_prepare_trampoline, kernel/bpf/bpf_struct_ops.c
+ */
+function* lookAtMembers(setting: Setting, at: number): Generator<Compared> {
+  const { combination, revision, facts, answers, models } = setting;
+  const made: Compared[] = [];
+  for (const [program, spec] of combination.programs.entries()) {
+    const name = memberName(combination.target, spec);
+    const dump = found(answers.images.get(memberTag(at, spec)) ?? undefined, `nothing is behind ${name}`);
+    const model = found(models.get(name), `the kernel has no type of ${name}`);
+    const ours = prepareTrampoline(revision, {
+      image: dump.address,
+      imageSize: PAGE,
+      im: kaddr(0),
+      origCall: kaddr(0),
+      argSizes: model.args.map(({ size }) => size),
+      retSize: model.ret,
+      // what comes before v6.12 does not know INDIRECT
+      flags: TrampFlag.INDIRECT | (model.ret > 0 ? TrampFlag.RET_FENTRY_RET : 0),
+      fentry: [progRef(setting, dump, program)],
+      fmodRet: [],
+      fexit: [],
+      helpers: facts.helpers,
+      config: facts.config,
+      name,
+    });
+    if (ours.bytes === undefined) throw new Difference(`our emitter refuses ${name}: ${ours.why}`);
+    const length = lengthOf(dump);
+    checkSame(dump.bytes.subarray(0, length), ours.bytes);
+    const compared = { dump, ours, length };
+    made.push(compared);
+    yield compared;
+  }
+  const inOrder = made.sort((a, b) => (a.dump.address < b.dump.address ? -1 : 1));
+  for (const [i, { dump, ours }] of inOrder.entries()) {
+    const next = inOrder[i + 1]?.dump.address;
+    const expected = addrAdd(dump.address, ours.ret);
+    if (next !== undefined && next !== expected) {
+      throw new Difference(`an image stands at ${hex64(next)}, and should at ${hex64(expected)}`);
+    }
+  }
+}
+
 /** Each list as the kernel keeps it: the newest program first. */
 function programLists(setting: Setting, dump: Dump, attached: readonly number[]): Record<List, ProgRef[]> {
   const lists: Record<List, ProgRef[]> = { fentry: [], fmodRet: [], fexit: [] };
@@ -206,7 +265,7 @@ function progRef(setting: Setting, dump: Dump, program: number): ProgRef {
     insnsi: addrAdd(address, facts.offset('bpf_prog.insnsi') ?? 0),
     sleepable: spec.sleepable === true,
     jited: true,
-    kind: spec.kind === 'lsm' ? HelperPair.PLAIN : HelperPair.RECUR,
+    kind: spec.kind === 'lsm' || spec.kind === 'struct_ops' ? HelperPair.PLAIN : HelperPair.RECUR,
     cookie: spec.cookie ?? 0n,
     name,
   };

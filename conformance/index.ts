@@ -6,4 +6,5 @@ export {
   type ConformanceOptions,
   type ConformanceReport,
 } from './conformance.ts';
+export { conformancePage } from './markdown.ts';
 export { type Progress, SILENT, terminalProgress } from './progress.ts';

@@ -68,7 +68,7 @@ export interface Shape {
 
 /** Whether a program of a kind finds a return value in its context. */
 export function seesRet(kind: ProgramSpec['kind'], retBits: number): boolean {
-  return retBits > 0 && kind !== 'fentry' && kind !== 'freplace';
+  return retBits > 0 && kind !== 'fentry' && kind !== 'freplace' && kind !== 'struct_ops';
 }
 
 /** What a program recorded of its latest run. */

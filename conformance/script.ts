@@ -3,7 +3,7 @@ import { toHex } from '../lib/index.ts';
 import { attachedBefore } from './attached.ts';
 import type { Combination, KernelName, ProgramKind, ProgramSpec, Step } from './combination.ts';
 import { recordBytes, recorderInsns, seesRet } from './recorder.ts';
-import { callerOn, type Target } from './target.ts';
+import { callerOn, type StructOps, type Target } from './target.ts';
 
 /*
  * The commands for a guest, one a line (guest/init.c reads them): first what is to be known of the kernel,
@@ -59,19 +59,30 @@ export const paddingTag = (name: string): string => `before-${name}`;
 /** The whole script of a boot. */
 export function guestScript(combinations: readonly Combination[], kernel: KernelName): string {
   const functions = [...new Set(combinations.map(({ target }) => target))].filter(isKernelFunction);
+  const structs = combinations.filter(({ target }) => target.struct !== undefined);
+  const members = structs.flatMap(({ target, programs }) => programs.map((spec) => memberName(target, spec)));
+  const lists = structs.map(({ target }) => target.struct?.list ?? '');
   const head = [
-    `symbols ${[...KERNEL_SYMBOLS, ...functions.map(({ fn }) => fn)].join(' ')}`,
+    `symbols ${[...KERNEL_SYMBOLS, ...functions.map(({ fn }) => fn), ...new Set(lists)].join(' ')}`,
     ...KERNEL_FIELDS.map(([struct, field]) => `offset ${struct} ${field}`),
     ...HELPERS.map((name) => `memory ${paddingTag(name)} before:${PADDING_BYTES}:${name} ${PADDING_BYTES}`),
     `memory x86_return_thunk sym:x86_return_thunk 8`,
     `memory boot_cpu_data sym:boot_cpu_data ${CPU_DATA_BYTES}`,
     ...functions.map(({ fn }) => `model ${fn}`),
+    ...[...new Set(members)].map((name) => `model ${name}`),
   ];
   const lines = [...head, ...combinations.flatMap((combination) => combinationLines(combination, kernel))];
   return `${lines.join('\n')}\n`;
 }
 
-export const isKernelFunction = (target: Target): boolean => target.made === undefined;
+const isKernelFunction = ({ made, struct }: Target): boolean => made === undefined && struct === undefined;
+
+/** `struct.member`: what a struct_ops program is for. */
+export const memberName = ({ struct }: Target, { member }: ProgramSpec): string =>
+  `${struct?.type ?? ''}.${member ?? ''}`;
+/** Tag of a member's image. */
+export const memberTag = (step: number, { member }: ProgramSpec): string =>
+  `${stepTag(step)}-${member ?? ''}`;
 
 /** Name of a program, and the tag of a step's answers. */
 export const programName = (program: number): string => `p${program}`;
@@ -102,7 +113,7 @@ const hasShim = ({ programs }: Combination): boolean => programs.some(({ kind })
 
 // Kernel: include/uapi/linux/bpf.h
 const MAP_TYPE_ARRAY = 2;
-const PROG_TYPE = { tracing: 26, ext: 28, lsm: 29 } as const;
+const PROG_TYPE = { tracing: 26, struct_ops: 27, ext: 28, lsm: 29 } as const;
 const F_SLEEPABLE = 16;
 const KIND: Readonly<Record<ProgramKind, { readonly type: number; readonly attach: number }>> = {
   fentry: { type: PROG_TYPE.tracing, attach: 24 },
@@ -111,6 +122,8 @@ const KIND: Readonly<Record<ProgramKind, { readonly type: number; readonly attac
   lsm: { type: PROG_TYPE.lsm, attach: 27 },
   lsm_cgroup: { type: PROG_TYPE.lsm, attach: 43 },
   freplace: { type: PROG_TYPE.ext, attach: 0 },
+  // which member it is takes the place of an attach type
+  struct_ops: { type: PROG_TYPE.struct_ops, attach: 0 },
 };
 
 /** openat(AT_FDCWD, "/cgroup", O_DIRECTORY): the root of the tree that the guest mounts. */
@@ -123,7 +136,7 @@ function programLine(target: Target, spec: ProgramSpec, slot: number): string {
   const maps = target.recurse === undefined ? 'record' : `record,${target.recurse}`;
   return [
     `prog ${programName(slot)} type=${type} attach=${attach} flags=${spec.sleepable === true ? F_SLEEPABLE : 0}`,
-    target.attachTo,
+    target.struct === undefined ? target.attachTo : `ops=${target.struct.type} member=${spec.member}`,
     ...(spec.kind === 'freplace' ? [target.made?.freplaceWords ?? ''] : []),
     `maps=${maps} insns=${insns}`,
   ].join(' ');
@@ -150,7 +163,11 @@ function stepLines(combination: Combination, kernel: KernelName, at: number): st
         ? [close, `settle ${target.where}`]
         : [close];
     }
+    case 'register':
+    case 'unregister':
+      return structLine(step.do, target, programs);
     case 'look':
+      if (target.struct !== undefined) return lookAtMembers(tag, target.struct, programs);
       return [`site ${tag} ${target.where}`, `image ${tag} ${target.where}`];
     case 'lookAgain':
       return [
@@ -163,6 +180,22 @@ function stepLines(combination: Combination, kernel: KernelName, at: number): st
     case 'wake':
       return [...(caller.wake?.('parked') ?? []), record];
   }
+}
+
+function structLine(
+  verb: 'register' | 'unregister',
+  { struct }: Target,
+  programs: readonly ProgramSpec[],
+): string[] {
+  if (struct === undefined) return [];
+  if (verb === 'unregister') return ['unregister ops'];
+  const filled = programs.map(({ member }, slot) => `${member}=${programName(slot)}`);
+  return [`register ops ${struct.type} ${struct.name} types ${filled.join(' ')}`];
+}
+
+function lookAtMembers(tag: string, struct: StructOps, programs: readonly ProgramSpec[]): string[] {
+  const fields = programs.map(({ member }) => member);
+  return [`members ${tag} ${struct.list} ${struct.type} ${struct.name} ${fields.join(' ')}`];
 }
 
 /** The last step before `at` that is wanted. */

@@ -34,6 +34,15 @@ export interface Caller {
   readonly wake?: (tag: string) => readonly string[];
 }
 
+/** A struct of operations that the kernel keeps in a list. */
+export interface StructOps {
+  readonly type: string;
+  /** Symbol of the list. */
+  readonly list: string;
+  /** What the struct shall be called. */
+  readonly name: string;
+}
+
 export interface Target {
   /** The function's name in the kernel; of a target that is a program, a name of ours. */
   readonly fn: string;
@@ -54,6 +63,8 @@ export interface Target {
   readonly made?: { readonly commands: readonly string[]; readonly freplaceWords: string };
   /** It can reach a tail call: its trampoline keeps rax. */
   readonly tailCalls?: boolean;
+  /** It is no function but a struct of them, which programs fill. */
+  readonly struct?: StructOps;
   /** A program can call it, by deleting the element of a map that the script calls by this name. */
   readonly recurse?: string;
 }

@@ -405,6 +405,22 @@ export const pipeRead: Target = kernelFunction('pipe_read', {
   },
 });
 
+// -- structs of operations ---------------------------------------------------------------------------------
+
+/** Congestion control of TCP. What its programs see is not compared, so nobody calls them. */
+export const congestionControl: Target = {
+  fn: 'tcp_congestion_ops',
+  prototype: 'u32 tcp_congestion_ops(struct sock *sk)',
+  args: words([64, 'given']),
+  retBits: 0,
+  body: 'ret',
+  // the kernel asks for type information of whoever registers a struct, whatever is in it
+  caller: { prepare: [`btf types ${toHex(targetBtf().bytes)}`], call: () => [], outcome: undefined },
+  attachTo: '',
+  where: 'sym:tcp_cong_list',
+  struct: { type: 'tcp_congestion_ops', list: 'tcp_cong_list', name: 'tramplab' },
+};
+
 // -- functions of BPF programs ---------------------------------------------------------------------------
 
 /** What the target program returns. */

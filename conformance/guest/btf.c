@@ -181,34 +181,81 @@ static long field(const struct btf_type *type, u32 name)
 	return -1;
 }
 
+/* Place of a field in a struct, bytes; negative when it is not there. */
+long btf_offset(const char *name, const char *member)
+{
+	u32 id = btf_struct(name), member_name = string_offset(member);
+	long bits = id && member_name ? field(types[id], member_name) : -1;
+
+	return bits < 0 ? -ESRCH : bits / 8;
+}
+
+long btf_index(const char *name, const char *member)
+{
+	u32 id = btf_struct(name), member_name = string_offset(member);
+	const struct btf_member *members = (const void *)(types[id] + 1);
+
+	for (u32 i = 0; id && i < BTF_INFO_VLEN(types[id]->info); i++)
+		if (members[i].name_off == member_name)
+			return i;
+	return -ESRCH;
+}
+
+u32 btf_size(const char *name)
+{
+	u32 id = btf_struct(name);
+
+	return id ? types[id]->size : 0;
+}
+
 /* offset STRUCT FIELD */
 int cmd_offset(const struct command *command)
 {
-	u32 id = btf_struct(command->words[1]);
-	u32 name = string_offset(command->words[2]);
-	long bits = id && name ? field(types[id], name) : -1;
+	long offset = btf_offset(command->words[1], command->words[2]);
 
 	say("{\"at\":\"offset\",\"struct\":\"%s\",\"field\":\"%s\",\"offset\":%ld}\n", command->words[1],
-	    command->words[2], bits < 0 ? -1 : bits / 8);
+	    command->words[2], offset < 0 ? -1 : offset);
 	return 0;
 }
 
-/* model FUNCTION: sizes of what it takes and gives; nothing found is said as null. */
-int cmd_model(const struct command *command)
+/* Sizes of what a function takes and gives; nothing found is said as null. */
+static void say_model(const char *name, u32 id, const struct btf_type *proto)
 {
-	u32 id = btf_function(command->words[1]);
-
-	say("{\"at\":\"model\",\"function\":\"%s\",\"id\":%u,\"args\":", command->words[1], id);
-	if (!id) {
-		say("null}\n");
-		return 0;
-	}
-	const struct btf_type *proto = types[types[id]->type];
 	const struct btf_param *param = (const void *)(proto + 1);
 
+	say("{\"at\":\"model\",\"function\":\"%s\",\"id\":%u,\"args\":", name, id);
+	if (!proto) {
+		say("null}\n");
+		return;
+	}
 	for (u32 i = 0; i < BTF_INFO_VLEN(proto->info); i++)
 		say("%c{\"size\":%u,\"struct\":%s}", i ? ',' : '[', size_of(param[i].type),
 		    is_struct(param[i].type) ? "true" : "false");
 	say("%s],\"ret\":%u}\n", BTF_INFO_VLEN(proto->info) ? "" : "[", size_of(proto->type));
+}
+
+/* model FUNCTION, model STRUCT.FIELD: a function, or one that a struct points to */
+int cmd_model(const struct command *command)
+{
+	char name[64] = "";
+	const char *member = strchr(command->words[1], '.');
+
+	if (!member) {
+		u32 id = btf_function(command->words[1]);
+
+		say_model(command->words[1], id, id ? types[types[id]->type] : NULL);
+		return 0;
+	}
+	snprintf(name, sizeof(name), "%.*s", (int)(member - command->words[1]), command->words[1]);
+	long index = btf_index(name, member + 1);
+	const struct btf_type *proto = NULL;
+
+	if (index >= 0) {
+		const struct btf_member *members = (const void *)(types[btf_struct(name)] + 1);
+
+		/* behind the pointer */
+		proto = bare(bare(members[index].type)->type);
+	}
+	say_model(command->words[1], 0, proto);
 	return 0;
 }

@@ -13,6 +13,7 @@
  *   btf.c       type numbers, prototypes, and places of fields in structs
  *   program.c   maps, BTF, programs, links
  *   image.c     trace sites and trampoline images
+ *   struct-ops.c  structs of operations whose members are programs
  *   call.c      system calls, made here or by another task
  */
 #ifndef GUEST_H
@@ -82,6 +83,10 @@ int btf_start(void);
 /* Type number of a function or struct; 0 when there is none. */
 u32 btf_function(const char *name);
 u32 btf_struct(const char *name);
+/* Of a struct: bytes; place of a field in bytes, and its number, both negative when it is not there. */
+u32 btf_size(const char *name);
+long btf_offset(const char *name, const char *member);
+long btf_index(const char *name, const char *member);
 int cmd_offset(const struct command *command);
 int cmd_model(const struct command *command);
 
@@ -91,18 +96,31 @@ int cmd_btf(const struct command *command);
 int cmd_prog(const struct command *command);
 int cmd_link(const struct command *command);
 int cmd_delete(const struct command *command);
-int cmd_update(const struct command *command);
 int cmd_record(const struct command *command);
 int cmd_info(const struct command *command);
+/*
+ * A new map, or a negative errno. `value_type` is the number of its values' type in the kernel's BTF, or 0; when
+ * it is not, the kernel also wants BTF of any kind from whoever makes the map.
+ */
+int new_map(u32 type, u32 key, u32 value, u32 entries, u32 value_type, int btf);
+int set_element(int map, u32 index, const void *value);
+int delete_element(int map, u32 index);
 int cmd_testrun(const struct command *command);
 /* Entry of a program's machine code, or of one of its subprograms; 0 on failure. */
 u64 jited_address(int fd, u32 subprogram);
 
 /* image.c */
 int cmd_site(const struct command *command);
+/* Says an image and what it names. */
+void say_image(const char *tag, u64 image);
 int cmd_image(const struct command *command);
 int cmd_settle(const struct command *command);
 int cmd_memory(const struct command *command);
+
+/* struct-ops.c */
+int cmd_register(const struct command *command);
+int cmd_members(const struct command *command);
+int cmd_unregister(const struct command *command);
 
 /* call.c */
 /* One millisecond. */

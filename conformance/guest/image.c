@@ -74,10 +74,26 @@ static void say_pointees(u64 image, const u8 *bytes)
 	}
 }
 
+void say_image(const char *tag, u64 image)
+{
+	u8 bytes[IMAGE_BYTES];
+	char name[32];
+	size_t size = kernel_memory(image, bytes, sizeof(bytes));
+
+	say("{\"at\":\"image\",\"tag\":\"%s\",\"address\":\"0x%lx\",\"bytes\":\"", tag, image);
+	say_hex(bytes, size);
+	say("\",\"pointees\":[");
+	say_pointees(image, bytes);
+	say("]}\n");
+	/* image:TAG means this address from now on */
+	snprintf(name, sizeof(name), "image:%s", tag);
+	name_address(name, image);
+}
+
 /* image TAG WHERE: the image that the site at an address calls; address null when it calls nothing. */
 int cmd_image(const struct command *command)
 {
-	u8 site[SITE_BYTES], bytes[IMAGE_BYTES];
+	u8 site[SITE_BYTES];
 	u64 address = address_of(command->words[2]);
 	int distance;
 
@@ -86,25 +102,12 @@ int cmd_image(const struct command *command)
 	kernel_memory(address, site, sizeof(site));
 	int at = is_endbr(site) ? 4 : 0;
 
-	say("{\"at\":\"image\",\"tag\":\"%s\",\"address\":", command->words[1]);
 	if (site[at] != 0xe8) {
-		say("null}\n");
+		say("{\"at\":\"image\",\"tag\":\"%s\",\"address\":null}\n", command->words[1]);
 		return 0;
 	}
 	memcpy(&distance, site + at + 1, sizeof(distance));
-	u64 image = address + at + 5 + distance;
-	size_t size = kernel_memory(image, bytes, sizeof(bytes));
-
-	say("\"0x%lx\",\"bytes\":\"", image);
-	say_hex(bytes, size);
-	say("\",\"pointees\":[");
-	say_pointees(image, bytes);
-	say("]}\n");
-	char name[32];
-
-	/* image:TAG means this address from now on */
-	snprintf(name, sizeof(name), "image:%s", command->words[1]);
-	name_address(name, image);
+	say_image(command->words[1], address + at + 5 + distance);
 	return 0;
 }
 

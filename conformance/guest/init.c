@@ -105,12 +105,13 @@ static const struct {
 } commands[] = {
 	{ "symbols", cmd_symbols, 1 }, { "offset", cmd_offset, 3 }, { "model", cmd_model, 2 },
 	{ "map", cmd_map, 2 },         { "btf", cmd_btf, 3 },       { "prog", cmd_prog, 2 },
-	{ "link", cmd_link, 3 },       { "update", cmd_update, 4 }, { "close", cmd_close, 2 },
+	{ "link", cmd_link, 3 },       { "close", cmd_close, 2 },
 	{ "site", cmd_site, 3 },       { "image", cmd_image, 3 },   { "memory", cmd_memory, 4 },
 	{ "record", cmd_record, 4 },   { "info", cmd_info, 3 },     { "testrun", cmd_testrun, 3 },
 	{ "call", cmd_call, 3 },       { "open", cmd_open, 3 },     { "pipe", cmd_pipe, 2 },
 	{ "spawn", cmd_spawn, 3 },     { "asleep", cmd_asleep, 2 }, { "join", cmd_join, 2 },
 	{ "delete", cmd_delete, 3 },   { "settle", cmd_settle, 2 },
+	{ "register", cmd_register, 5 }, { "members", cmd_members, 5 }, { "unregister", cmd_unregister, 2 },
 };
 
 static int run(const struct command *command)

@@ -25,17 +25,35 @@ static int keep(const struct command *command, int fd)
 	return 0;
 }
 
+int new_map(u32 type, u32 key, u32 value, u32 entries, u32 value_type, int btf)
+{
+	union bpf_attr attr = {
+		.map_type = type,
+		.key_size = key,
+		.value_size = value,
+		.max_entries = entries,
+		.btf_fd = btf,
+		.btf_vmlinux_value_type_id = value_type,
+	};
+
+	return bpf(BPF_MAP_CREATE, &attr);
+}
+
+int set_element(int map, u32 index, const void *value)
+{
+	union bpf_attr attr = {};
+
+	attr.map_fd = map;
+	attr.key = (u64)&index;
+	attr.value = (u64)value;
+	return bpf(BPF_MAP_UPDATE_ELEM, &attr);
+}
+
 /* map M type=N key=BYTES value=BYTES entries=N */
 int cmd_map(const struct command *command)
 {
-	union bpf_attr attr = {
-		.map_type = number_option(command, "type"),
-		.key_size = number_option(command, "key"),
-		.value_size = number_option(command, "value"),
-		.max_entries = number_option(command, "entries"),
-	};
-
-	return keep(command, bpf(BPF_MAP_CREATE, &attr));
+	return keep(command, new_map(number_option(command, "type"), number_option(command, "key"),
+				     number_option(command, "value"), number_option(command, "entries"), 0, 0));
 }
 
 /* btf B HEX: type information for programs */
@@ -71,10 +89,19 @@ static int insert_maps(struct bpf_insn *insns, u32 count, const char *maps)
 	return 0;
 }
 
-/* What the program is for: a function of the kernel, or one of another program. */
+/* What the program is for: a function of the kernel, one of another program, a member of a struct. */
 static int set_target(const struct command *command, union bpf_attr *attr)
 {
 	const char *function = option(command, "func"), *program = option(command, "tprog");
+	const char *ops = option(command, "ops");
+
+	if (ops) {
+		long member = btf_index(ops, option(command, "member"));
+
+		attr->attach_btf_id = btf_struct(ops);
+		attr->expected_attach_type = member;
+		return member < 0 ? member : 0;
+	}
 
 	if (function) {
 		attr->attach_btf_id = btf_function(function);
@@ -91,7 +118,7 @@ static int set_target(const struct command *command, union bpf_attr *attr)
 }
 
 /*
- * prog P type=N attach=N flags=N insns=HEX [maps=M,..] [func=F | tprog=P tid=N] [btf=B funcinfo=HEX]
+ * prog P type=N attach=N flags=N insns=HEX [maps=M,..] [func=F | tprog=P tid=N | ops=S member=M] [btf=B funcinfo=HEX]
  * When the verifier refuses, its last words are said.
  */
 int cmd_prog(const struct command *command)
@@ -158,34 +185,24 @@ int cmd_link(const struct command *command)
 	return 0;
 }
 
+int delete_element(int map, u32 index)
+{
+	union bpf_attr attr = {};
+
+	attr.map_fd = map;
+	attr.key = (u64)&index;
+	return bpf(BPF_MAP_DELETE_ELEM, &attr);
+}
+
 /* delete TAG M: takes the first element out of a map, which an array refuses */
 int cmd_delete(const struct command *command)
 {
-	u32 index = 0;
 	int map = fd_named(command->words[2]);
-	union bpf_attr attr = {};
 
 	if (map < 0)
 		return map;
-	attr.map_fd = map;
-	attr.key = (u64)&index;
-	say("{\"at\":\"call\",\"tag\":\"%s\",\"result\":%d}\n", command->words[1], bpf(BPF_MAP_DELETE_ELEM, &attr));
+	say("{\"at\":\"call\",\"tag\":\"%s\",\"result\":%d}\n", command->words[1], delete_element(map, 0));
 	return 0;
-}
-
-/* update M INDEX NAME: a file descriptor as the element of an array */
-int cmd_update(const struct command *command)
-{
-	u32 index = number(command->words[2]);
-	int fd = fd_named(command->words[3]), map = fd_named(command->words[1]);
-	union bpf_attr attr = {};
-
-	if (fd < 0 || map < 0)
-		return fd < 0 ? fd : map;
-	attr.map_fd = map;
-	attr.key = (u64)&index;
-	attr.value = (u64)&fd;
-	return bpf(BPF_MAP_UPDATE_ELEM, &attr);
 }
 
 /* record TAG M SIZE: the first element of an array */

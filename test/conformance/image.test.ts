@@ -35,7 +35,14 @@ const asleep: Combination = {
 };
 
 function compare(combination: Combination, kernel: KernelName, answers: CombinationAnswers): BytesVerdict {
-  return compareBytes({ combination, revision: `v${kernel}`, facts: facts(kernel), model: MODEL, answers });
+  return compareBytes({
+    combination,
+    revision: `v${kernel}`,
+    facts: facts(kernel),
+    model: MODEL,
+    models: new Map(),
+    answers,
+  });
 }
 
 describe.each(KERNELS)('bytes of %s', (kernel) => {
