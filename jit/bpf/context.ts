@@ -51,9 +51,8 @@ export interface JitPass {
 
   /** Number of the instruction under way, from 1: its own end is `addrs[at]`. */
   at: number;
-  /** Offset of the epilogue, of this pass once an exit was seen. */
-  cleanupAddr: number;
-  seenExit: boolean;
+  /** Offset of the epilogue; undefined until the first exit. */
+  cleanupAddr: number | undefined;
   /** Filled only when writing. */
   readonly faults: ExpectedFault[];
   readonly pokes: Map<number, PokeDescriptor>;

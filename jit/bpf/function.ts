@@ -43,11 +43,10 @@ const epilogue = piece('epilogue', (jit: JitPass) => {
 
 /** The first exit is the epilogue, the others jump there. */
 export const exit: InsnEmitter = (jit) => {
-  if (jit.seenExit) {
+  if (jit.cleanupAddr !== undefined) {
     jumpTo(jit, jit.cleanupAddr);
     return;
   }
-  jit.seenExit = true;
   jit.cleanupAddr = jit.asm.offset;
   epilogue(jit);
 };

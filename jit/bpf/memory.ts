@@ -8,7 +8,6 @@
 import { Mem, type OpSize, type Reg } from '../x86/operand.ts';
 import { fits8 } from '../x86/rm.ts';
 import type { InsnEmitter, JitPass } from './context.ts';
-import type { BpfInsn } from './insn.ts';
 import type { AccessSize } from './opcodes.ts';
 import { home } from './registers.ts';
 
@@ -47,7 +46,10 @@ export function cut(imm: number, size: AccessSize): number {
   return size === 2 ? imm & 0xffff : imm;
 }
 
-/** A barrier against stores that a CPU has only guessed; none on a CPU without SSE2. */
-export const nospec: InsnEmitter = ({ asm, config }: JitPass, _insn: BpfInsn) => {
+/** A barrier against stores that a CPU has only guessed. */
+export const nospec: InsnEmitter = ({ asm }) => asm.lfence();
+
+/** The same, none on a CPU without SSE2, which has no such instruction (v5.15, v6.1). */
+export const nospecSse2: InsnEmitter = ({ asm, config }) => {
   if (config.sse2) asm.lfence();
 };

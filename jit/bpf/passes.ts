@@ -55,7 +55,6 @@ export class Compilation {
 
   // What one pass leaves to the next.
   readonly #addrs: Int32Array;
-  #cleanupAddr: number;
   #length = 0;
   /** The latest pass. */
   #jit: JitPass | undefined;
@@ -66,7 +65,6 @@ export class Compilation {
     this.#config = config;
     this.#provenance = provenance;
     this.#addrs = Int32Array.from({ length: program.insns.length + 1 }, (_, k) => FIRST_GUESS * (k + 1));
-    this.#cleanupAddr = FIRST_GUESS * (program.insns.length + 1);
   }
 
   /** The instruction that was reached, for messages: the program's field and the slot. */
@@ -125,14 +123,12 @@ export class Compilation {
       writing,
       padding,
       at: 0,
-      cleanupAddr: this.#cleanupAddr,
-      seenExit: false,
+      cleanupAddr: undefined,
       faults: [],
       pokes: new Map(),
     };
     this.#jit = jit;
     walk(jit);
-    this.#cleanupAddr = jit.cleanupAddr;
     return jit;
   }
 

@@ -74,6 +74,7 @@ export interface BpfJitConfig {
   readonly hypervisor: boolean;
   /** Whoever loads the program has CAP_SYS_ADMIN. */
   readonly capSysAdmin: boolean;
+  /** v6.12 takes it for granted. */
   readonly sse2: boolean;
   readonly bmi2: boolean;
   /** How indirect calls are checked (v6.12). */

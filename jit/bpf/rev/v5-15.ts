@@ -32,7 +32,7 @@ import type { BpfJitRevision, InsnEmitter, JitPass, Opcodes } from '../context.t
 import { exit } from '../function.ts';
 import * as op from '../insn.ts';
 import { ja, jumpImm, jumpReg, jumpSetImm, jumpSetReg } from '../jump.ts';
-import { ldx, nospec, st, stx } from '../memory.ts';
+import { ldx, nospecSse2, st, stx } from '../memory.ts';
 import { divSavingBoth, mulRaxImm, mulRaxReg } from '../mul-div.ts';
 import { type AccessSize, bothJumps, bothWidths, everySize, type Width, wordSizes } from '../opcodes.ts';
 import { type Guard, guardUser, probe } from '../probe.ts';
@@ -128,7 +128,7 @@ export const v5_15: BpfJitRevision = {
     ...everySize(op.BPF_STX | op.BPF_MEM, stx),
     ...probeRows(guardUser),
     ...wordSizes(op.BPF_STX | op.BPF_ATOMIC, atomic({ ...SIMPLE_ATOMICS, [op.BPF_SUB]: 'sub' })),
-    [op.BPF_ST | op.BPF_NOSPEC]: nospec,
+    [op.BPF_ST | op.BPF_NOSPEC]: nospecSse2,
 
     [op.BPF_JMP | op.BPF_JA]: ja,
     ...jumpRows(op.BPF_JEQ, 'e'),

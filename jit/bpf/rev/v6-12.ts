@@ -4,6 +4,7 @@
  *   + shifts by BMI2; the 7-byte form of constants in the topmost 2 GiB
  *   + the arena: accesses relative to r12, pointers cast to the user's
  *   + exceptions: a function that throws lands in saves all registers
+ *   + barriers against speculative stores on every CPU
  *   + a hash in front of the function, for kCFI and FineIBT
  *   + the tail call count lies in the first program's frame, and where it lies is handed down in rax:
  *
@@ -25,7 +26,7 @@ import * as arena from '../arena.ts';
 import type { BpfJitRevision, InsnEmitter, JitPass } from '../context.ts';
 import type { BpfInsn } from '../insn.ts';
 import * as op from '../insn.ts';
-import { at } from '../memory.ts';
+import { at, nospec } from '../memory.ts';
 import { everySize, narrowSizes, type Width, wordSizes } from '../opcodes.ts';
 import { guardVsyscall, probe } from '../probe.ts';
 import { CALLEE_REGS, calleeRegsUsed, home } from '../registers.ts';
@@ -133,6 +134,7 @@ export const v6_12: BpfJitRevision = {
     ...everySize(op.BPF_ST | op.BPF_PROBE_MEM32, arena.st),
     ...everySize(op.BPF_STX | op.BPF_PROBE_MEM32, arena.stx),
     ...wordSizes(op.BPF_STX | op.BPF_PROBE_ATOMIC, arena.atomic),
+    [op.BPF_ST | op.BPF_NOSPEC]: nospec,
 
     [op.BPF_JMP | op.BPF_TAIL_CALL]: tailCall(parts),
   },

@@ -12,6 +12,7 @@ import {
   BPF_DW,
   BPF_FETCH,
   BPF_JA,
+  BPF_JEQ,
   BPF_JMP,
   BPF_JMP32,
   BPF_LDX,
@@ -203,6 +204,47 @@ describe('padding', () => {
     expect(compile(restlessUntilPadded, [insn(0xe6), insn(RESTLESS), ja(1), movImm(0, 0), exit])).toEqual({
       fail: expect.stringMatching(/^16 unexpected jump padding: -?\d+ bytes$/),
     });
+  });
+});
+
+describe('padding that does not come out', () => {
+  const SHRINKS = 0xe7;
+  /** Runs into padding, and is shorter there by so many bytes than before: a jump behind it has too much room. */
+  const shrinkingJit = (by: number) => {
+    const rev = bpfJitRevisions['v6.12'];
+    const shrinks: InsnEmitter = ({ asm, padding }) => {
+      for (let i = padding ? by : 0; i <= by; i++) asm.raw([0x90]);
+    };
+    let pass = 0;
+    const restless: InsnEmitter = ({ asm }) => {
+      pass++;
+      for (let i = pass; i < 17; i++) asm.raw([0x90]);
+      // what this one loses in pass 16, it gets back
+      if (pass >= 16) asm.raw([0x90]);
+    };
+    return { ...rev, opcodes: { ...rev.opcodes, 230: restless, [SHRINKS]: shrinks } };
+  };
+  const behind = (by: number, jump: BpfInsn) =>
+    compile(shrinkingJit(by), [insn(0xe6), insn(SHRINKS), jump, movImm(0, 1), exit]);
+  const je = insn(BPF_JMP | BPF_JEQ, { off: 1, imm: 1 });
+
+  test.each([1, 2, 4, 5])('%d bytes in front of a short ja', (by) => {
+    expect(behind(by, ja(1))).toEqual({ fail: `16 unexpected jump padding: ${by} bytes` });
+  });
+
+  test.each([1, 2, 3, 5])('%d bytes in front of a short conditional jump', (by) => {
+    expect(behind(by, je)).toEqual({ fail: `16 unexpected jump padding: ${by} bytes` });
+  });
+
+  test.each([1, 3, 4])('%d bytes in place of a ja over nothing', (by) => {
+    expect(behind(by, ja(0))).toEqual({ fail: `16 unexpected jump padding: ${by} bytes` });
+  });
+
+  test('as many as the longer jump had are nops', () => {
+    expect(behind(3, ja(1))).not.toHaveProperty('fail');
+    expect(behind(4, je)).not.toHaveProperty('fail');
+    expect(behind(2, ja(0))).not.toHaveProperty('fail');
+    expect(behind(5, ja(0))).not.toHaveProperty('fail');
   });
 });
 
