@@ -317,6 +317,14 @@ describe('inputs that no verifier lets through', () => {
     expect(toHex(saving.bytes.subarray(12))).toBe('53' + '4157' + '415f' + '5b' + 'c9c3');
   });
 
+  test.each(['v5.15', 'v6.1'] as const)('%s: off says nothing of division or moves', (revision) => {
+    for (const code of [0x34, 0x37, 0x3c, 0x3f, 0x94, 0x97, 0x9c, 0x9f, 0xbc, 0xbf]) {
+      const one = (off: number) =>
+        bytesOf(image(revision, [insn(code, { dst: 1, src: 2, off, imm: 3 }), exit]), 0);
+      for (const off of [1, 8, -1]) expect(one(off)).toBe(one(0));
+    }
+  });
+
   test('a move of a width that does not exist is nothing', () => {
     const move = (code: number, off: number) =>
       bytesOf(image('v6.12', [insn(code, { dst: 1, src: 2, off }), exit]), 0);
