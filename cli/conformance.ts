@@ -24,6 +24,7 @@ interface KernelOptions {
   readonly only?: string;
   readonly short?: boolean;
   readonly list?: boolean;
+  readonly cache?: string;
   readonly timeout: string;
   readonly json?: boolean;
 }
@@ -49,6 +50,7 @@ export function addConformance(program: Command): Command {
     .option('--only <names>', 'these combinations, separated by commas')
     .option('--short', 'ten combinations that have a bit of everything')
     .option('--list', 'name the combinations and ask no kernel')
+    .option('--cache <folder>', 'where what is fetched is kept; default .cache/conformance in the package')
     .option('--timeout <seconds>', 'when a boot is given up', '300')
     .option('--json', 'one JSON document on standard output')
     .addHelpText(
@@ -70,12 +72,13 @@ function list({ kernel, json }: KernelOptions): number {
 }
 
 async function run(options: KernelOptions): Promise<number> {
-  const { kernel, cpu, kaslr, append } = options;
+  const { kernel, cpu, kaslr, append, cache } = options;
   const only = options.only?.split(',') ?? (options.short === true ? SHORT : undefined);
   const report = await askKernel({
     kernel,
     ...(cpu === undefined ? {} : { cpu }),
     ...(append === undefined ? {} : { append }),
+    ...(cache === undefined ? {} : { cache }),
     ...(only === undefined ? {} : { only }),
     kaslr: kaslr === true,
     patience: positive('--timeout', options.timeout),

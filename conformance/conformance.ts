@@ -1,3 +1,4 @@
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RevisionName } from '../jit/index.ts';
 import { InputError } from '../lib/index.ts';
@@ -78,6 +79,7 @@ const PATIENCE = 300;
 export async function askKernel(options: ConformanceOptions): Promise<ConformanceReport> {
   const { kernel, kaslr = false, progress = SILENT, cache = join(ROOT, '.cache', 'conformance') } = options;
   const combinations = chosen(kernel, options.only);
+  prepareFolder(cache);
   const apt = new Apt(join(cache, 'apt'));
   const store = new Store(cache, apt, progress);
   try {
@@ -118,6 +120,17 @@ export async function askKernel(options: ConformanceOptions): Promise<Conformanc
     };
   } finally {
     progress.done();
+  }
+}
+
+/** @throws InputError when nothing can be written there */
+function prepareFolder(cache: string): void {
+  try {
+    mkdirSync(cache, { recursive: true });
+    accessSync(cache, constants.W_OK);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    throw new InputError(cache, undefined, `cannot be written (${code}); name another folder with --cache`);
   }
 }
 

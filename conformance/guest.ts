@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import process from 'node:process';
 import { InputError } from '../lib/index.ts';
 import { cpio } from './cpio.ts';
 import type { Tool } from './parts.ts';
@@ -29,12 +30,13 @@ export async function compiledInit(gcc: Tool, folder: string): Promise<Uint8Arra
   const built = join(folder, `init-${hash.digest('hex').slice(0, 16)}`);
   if (!existsSync(built)) {
     mkdirSync(folder, { recursive: true });
+    const draft = `${built}.${process.pid}`;
     const sources = files.filter((file) => file.endsWith('.c')).map((file) => join(SOURCES, file));
-    const args = [...gcc.args, ...FLAGS, '-o', `${built}.new`, ...sources];
+    const args = [...gcc.args, ...FLAGS, '-o', draft, ...sources];
     const ran = await runCommand(gcc.command, args, { env: gcc.env });
     if (ran.status !== 0)
       throw new InputError(gcc.command, undefined, `cannot compile the guest: ${lastLine(ran)}`);
-    renameSync(`${built}.new`, built);
+    renameSync(draft, built);
   }
   return readFileSync(built);
 }

@@ -18,7 +18,7 @@ export function terminalProgress(): Progress {
   if (stderr.isTTY !== true) return SILENT;
   const clear = '\r\u001b[K';
   return {
-    say: (text) => stderr.write(`${clear}${text.slice(0, (stderr.columns ?? 80) - 1)}`),
+    say: (text) => stderr.write(`${clear}${text.slice(0, (stderr.columns || 80) - 1)}`),
     done: () => stderr.write(clear),
   };
 }

@@ -63,7 +63,8 @@ export class Store {
         this.#progress.say(`${plan.name}: unpacking ${i + 1} of ${files.length}`);
         await unpack(file, unpacked, plan.only);
       }
-      renameSync(unpacked, whole);
+      // Another run may have been as far a moment ago: its part is as good.
+      if (!existsSync(whole)) renameSync(unpacked, whole);
     } finally {
       rmSync(unpacked, { recursive: true, force: true });
       this.#progress.done();
