@@ -28,11 +28,13 @@ import { makeRunner } from './runner.ts';
 import type { SharedMemory } from './shared-memory.ts';
 import { RunnerSlot } from './slot.ts';
 
-const START_MILLISECONDS = 10_000;
+/** How long the runner may take for what is done at once. */
+const ANSWER_MILLISECONDS = 10_000;
 
 /** The first address that is not the user's. */
 const USER_END = 0x8000_0000_0000n;
 
+const PR_SET_NAME = 15n;
 const PR_SET_NO_NEW_PRIVS = 38n;
 const SECCOMP_SET_MODE_FILTER = 1n;
 /** No mitigation of speculation for the sake of seccomp: guests are the user's own. */
@@ -55,6 +57,7 @@ export class Child {
     try {
       forbidCoreFile(this.pid);
       this.#awaitThread(0, this.pid);
+      this.#setName('tramplab-runner');
       this.#unmapOthers();
       this.#filterSystemCalls();
       for (let id = 1; id < cpus; id++) this.#startThread(id);
@@ -72,24 +75,23 @@ export class Child {
 
   #awaitThread(id: number, tid: number): void {
     const slot = this.#slot(id);
-    const deadline = performance.now() + START_MILLISECONDS;
-    if (!slot.wait(() => this.end === undefined && performance.now() < deadline)) {
-      const why = this.end ?? 'it does not answer';
-      throw new InputError(
-        'engine',
-        undefined,
-        `native: the runner does not start (${why}): take the engine unicorn`,
-      );
-    }
+    if (!this.#answers(slot)) throw this.#notStarted();
     slot.findFrame();
     this.#tids[id] = tid;
   }
 
   #startThread(id: number): void {
     const stack = SLOTS + BigInt(id * SLOT_BYTES + SIGNAL_STACK);
-    const tid = this.call(0, Nr.clone, CLONE_THREAD_FLAGS, stack);
+    const tid = this.#prepare(Nr.clone, CLONE_THREAD_FLAGS, stack);
     if (tid < 0) throw refused('a thread', -tid);
     this.#awaitThread(id, tid);
+  }
+
+  /** What ps shows. */
+  #setName(name: string): void {
+    const { address, bytes } = this.#slot(0).scratch;
+    bytes.set(new TextEncoder().encode(`${name}\0`));
+    this.#prepare(Nr.prctl, PR_SET_NAME, address);
   }
 
   /** Takes away what the kernel gave the process: a guest shall find its own memory and nothing else. */
@@ -98,7 +100,7 @@ export class Child {
     for (const [, from, to] of maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) /gm)) {
       const [start, end] = [BigInt(`0x${from}`), BigInt(`0x${to}`)];
       const ours = start >= RUNNER_TEXT && end <= SLOTS + BigInt(NR_SLOTS * SLOT_BYTES);
-      if (!ours && end <= USER_END) this.call(0, Nr.munmap, start, end - start);
+      if (!ours && end <= USER_END) this.#prepare(Nr.munmap, start, end - start);
     }
   }
 
@@ -109,11 +111,11 @@ export class Child {
     bytes.set(filter);
     const program = [...le(filter.length / 8, 8), ...le(address, 8)];
     bytes.set(program, filter.length);
-    this.call(0, Nr.prctl, PR_SET_NO_NEW_PRIVS, 1n);
+    this.#prepare(Nr.prctl, PR_SET_NO_NEW_PRIVS, 1n);
     const at = address + BigInt(filter.length);
     let result = 0;
     for (const flags of [SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0n]) {
-      result = this.call(0, Nr.seccomp, SECCOMP_SET_MODE_FILTER, flags, at);
+      result = this.#prepare(Nr.seccomp, SECCOMP_SET_MODE_FILTER, flags, at);
       if (result !== -Errno.EINVAL) break;
     }
     if (result < 0) throw refused('a seccomp filter', -result);
@@ -121,17 +123,35 @@ export class Child {
 
   /**
    * Has a thread make a system call; it must be the host's turn there.
-   * @returns its result, negative for an errno
-   * @throws Bug when the child ends over it
+   * @returns its result, negative for an errno; undefined when the child has ended, or does not answer
    */
-  call(id: number, nr: number, ...args: readonly bigint[]): number {
+  call(id: number, nr: number, ...args: readonly bigint[]): number | undefined {
     const slot = this.#slot(id);
     slot.setU64(Slot.call, BigInt(nr));
     for (let i = 0; i < 6; i++) slot.setU64(Slot.arg0 + 8 * i, args[i] ?? 0n);
     slot.give(Command.CALL);
-    if (!slot.wait(() => this.end === undefined))
-      throw new Bug(`the runner ended in call ${nr}: ${this.end}`);
-    return Number(BigInt.asIntN(64, slot.u64(Slot.call)));
+    return this.#answers(slot) ? Number(BigInt.asIntN(64, slot.u64(Slot.call))) : undefined;
+  }
+
+  #answers(slot: RunnerSlot): boolean {
+    const deadline = performance.now() + ANSWER_MILLISECONDS;
+    return slot.wait(() => this.end === undefined && performance.now() < deadline);
+  }
+
+  /** A call of the first thread while the child is made ready. */
+  #prepare(nr: number, ...args: readonly bigint[]): number {
+    const result = this.call(0, nr, ...args);
+    if (result === undefined) throw this.#notStarted();
+    return result;
+  }
+
+  #notStarted(): InputError {
+    const why = this.end ?? 'it does not answer';
+    return new InputError(
+      'engine',
+      undefined,
+      `native: the runner does not start (${why}): take the engine unicorn`,
+    );
   }
 
   /** Stops the guest of a slot, unless it stops by itself. */

@@ -104,22 +104,13 @@ class NativeEngine implements Engine, GuestView {
   #mapInChild({ start, end, block, perms }: Mapping): void {
     const flags = BigInt(MAP_SHARED | MAP_FIXED);
     const prot = BigInt(PROT[perms]);
-    const result = this.#child.call(
-      0,
-      Nr.mmap,
-      start,
-      end - start,
-      prot,
-      flags,
-      GUEST_FD,
-      BigInt(block.offset),
-    );
+    const result = this.#call(0, Nr.mmap, start, end - start, prot, flags, GUEST_FD, BigInt(block.offset));
     if (result < 0) throw refused(perms === 'rx' ? 'executable memory' : 'memory', -result);
   }
 
   unmap(address: Kaddr, block: HostBlock): void {
     if (!this.#open) return;
-    this.#child.call(0, Nr.munmap, address, BigInt(block.bytes.length));
+    this.#call(0, Nr.munmap, address, BigInt(block.bytes.length));
     this.#mappings.delete(address);
   }
 
@@ -131,9 +122,19 @@ class NativeEngine implements Engine, GuestView {
     return entered.map(({ cpu, over }) => over ?? cpu.finish());
   }
 
+  /** A system call of a thread, if need be of another child's. */
+  #call(id: number, nr: number, ...args: readonly bigint[]): number {
+    const result = this.#child.call(id, nr, ...args);
+    if (result !== undefined) return result;
+    this.replaceChild('it does not answer');
+    const again = this.#child.call(id, nr, ...args);
+    if (again === undefined) throw new Bug(`the runner ends over system call ${nr}: ${this.#child.end}`);
+    return again;
+  }
+
   setGsBase(id: number, base: Kaddr): void {
     if (!this.#open) return;
-    const result = this.#child.call(id, Nr.arch_prctl, ARCH_SET_GS, base);
+    const result = this.#call(id, Nr.arch_prctl, ARCH_SET_GS, base);
     if (result < 0) throw new Bug(`arch_prctl(ARCH_SET_GS, ${base}): ${result}`);
   }
 
