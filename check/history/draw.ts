@@ -4,6 +4,7 @@
  * often is seldom woken late.
  */
 
+import { InputError } from '../../lib/index.ts';
 import { type AttachKind, FAIL_POINTS, type FailPoint, MANAGED_REVISIONS } from '../../tramp/index.ts';
 import type { FamilyOptions } from '../family.ts';
 import type { Random } from '../random.ts';
@@ -18,10 +19,13 @@ const AROUND: readonly AttachKind[] = [
 ];
 const INSTEAD: readonly AttachKind[] = ['freplace', 'freplace', 'freplace', 'fentry'];
 
-/** @throws RangeError when none of the revisions has a manager */
+/** @throws InputError when none of the revisions has a manager */
 export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryCase {
   const managed = MANAGED_REVISIONS.filter((name) => revisions.includes(name));
-  if (managed.length === 0) throw new RangeError(`no manager of ${revisions.join(', ')}`);
+  if (managed.length === 0) {
+    const there = `histories are played on ${MANAGED_REVISIONS.join(', ')}`;
+    throw new InputError('revision', undefined, `${revisions.join(', ')}: ${there}`);
+  }
   const revision = random.pick(managed);
   const cpus = random.pick([1, 1, 2, 2, 3, 4]);
   const functions = drawFunctions(random);

@@ -18,6 +18,8 @@ import { World } from './world.ts';
 /** Unicorn keeps a little memory for each patch of text, so a machine is not used for ever. */
 const CASES_PER_MACHINE = 250;
 
+const NS_PER_MS = 1_000_000;
+
 export const HISTORY_FAMILY: CaseFamily<HistoryCase> = {
   name: 'history',
   cells: HISTORY_CELLS,
@@ -62,29 +64,57 @@ export async function playCase(
   }
 }
 
+/** Milliseconds. `emit`: kernel, functions and first programs are made; `run`: everything until the end. */
+interface Spent {
+  emit: number;
+  patch: number;
+  run: number;
+  check: number;
+}
+
+const nothingSpent = (): Spent => ({ emit: 0, patch: 0, run: 0, check: 0 });
+
 /** A machine that is put back as it was after each case. */
 class Theatre {
   readonly #stage: Stage;
   readonly #start: Snapshot;
+  readonly #spent: Spent;
   cases = 0;
 
-  private constructor(machine: Machine) {
+  private constructor(machine: Machine, spent: Spent) {
+    this.#spent = spent;
+    const patchText = machine.patchText.bind(machine);
+    machine.patchText = (address, bytes) => {
+      const begun = performance.now();
+      patchText(address, bytes);
+      spent.patch += performance.now() - begun;
+    };
     this.#stage = { machine, log: new Log(machine), ledger: new Ledger(machine) };
     this.#start = machine.snapshot();
   }
 
-  static async open(engine: EngineName, cpus: number): Promise<Theatre> {
-    return new Theatre(await createMachine({ engine, cpus }));
+  static async open(engine: EngineName, cpus: number, spent: Spent = nothingSpent()): Promise<Theatre> {
+    return new Theatre(await createMachine({ engine, cpus }), spent);
   }
 
   play(one: HistoryCase, { bugs = [], emitters }: RunnerOptions, keep: number): Played {
     const { machine, log } = this.#stage;
     this.cases++;
+    const spent = this.#spent;
+    const [begun, patched] = [performance.now(), spent.patch];
+    let made = begun;
+    let judging = 0;
     try {
       const world = new World(machine, log, one, { bugs, emitter: emitters?.[one.revision] });
-      return play(this.#stage, world, one, keep);
+      made = performance.now();
+      const played = play(this.#stage, world, one, keep);
+      judging = played.judging;
+      return played;
     } finally {
       machine.restore(this.#start);
+      spent.emit += made - begun;
+      spent.check += judging;
+      spent.run += performance.now() - made - judging - (spent.patch - patched);
     }
   }
 
@@ -97,8 +127,8 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
   readonly #options: RunnerOptions;
   /** By number of CPUs. */
   readonly #theatres = new Map<number, Theatre>();
+  readonly #spent: Spent = nothingSpent();
   #closed = false;
-  #timing: Timing = { emit: 0, patch: 0, run: 0, check: 0 };
 
   constructor(options: RunnerOptions) {
     if (options.observe === true) {
@@ -108,7 +138,13 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
   }
 
   get timing(): Timing {
-    return this.#timing;
+    const { emit, patch, run, check } = this.#spent;
+    return {
+      emit: emit * NS_PER_MS,
+      patch: patch * NS_PER_MS,
+      run: run * NS_PER_MS,
+      check: check * NS_PER_MS,
+    };
   }
 
   async run(cases: readonly HistoryCase[]): Promise<readonly CaseOutcome[]> {
@@ -128,7 +164,7 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
     const there = this.#theatres.get(cpus);
     if (there !== undefined && there.cases < CASES_PER_MACHINE) return there;
     there?.close();
-    const theatre = await Theatre.open(this.#options.engine, cpus);
+    const theatre = await Theatre.open(this.#options.engine, cpus, this.#spent);
     this.#theatres.set(cpus, theatre);
     return theatre;
   }

@@ -23,6 +23,7 @@ export interface Judgement {
 export function judge(record: HistoryRecord): Judgement {
   const offers: Offer[] = [];
   const open = new Set<LoadedProgram>();
+  let [least, most] = [0, 0];
   const marks = new Set<CallMark>();
   const byTask = entriesByTask(record);
   for (const call of record.calls) {
@@ -38,14 +39,16 @@ export function judge(record: HistoryRecord): Judgement {
       return { findings: [wrongResult(record, call, followed.result)], marks };
     }
     offers.push(...followed.offers);
+    least += followed.splats[0];
+    most += followed.splats[1];
     for (const program of followed.open) open.add(program);
   }
   const findings = [
     ...sections(record, offers),
     ...addresses(record, offers),
-    ...recursion(offers),
+    ...recursion(offers, open),
     ...counters(record, offers, open),
-    ...splats(record, offers),
+    ...splats(record, least, most),
   ];
   return { findings, marks };
 }
@@ -108,7 +111,7 @@ function* addresses(record: HistoryRecord, offers: readonly Offer[]): Generator<
 }
 
 /** Who runs on a CPU keeps others out there, and nobody else does. */
-function* recursion(offers: readonly Offer[]): Generator<HistoryFinding> {
+function* recursion(offers: readonly Offer[], open: ReadonlySet<LoadedProgram>): Generator<HistoryFinding> {
   for (const [program, own] of byProgram(offers)) {
     for (const one of own) {
       const { run } = one;
@@ -116,7 +119,7 @@ function* recursion(offers: readonly Offer[]): Generator<HistoryFinding> {
         const busy = own.some(
           (other) => other !== one && other.after < one.before && one.after < other.before,
         );
-        if (busy) continue;
+        if (busy || open.has(program)) continue;
         yield { rule: 'recursion', detail: `${program.name} is refused, and runs nowhere` };
         return;
       }
@@ -200,14 +203,13 @@ function onceOn(switches: readonly Span[], after: number, before: number): boole
   return false;
 }
 
-function* splats(record: HistoryRecord, offers: readonly Offer[]): Generator<HistoryFinding> {
-  const due = offers.filter(({ program, inRcu }) => program.spec.sleepable && inRcu).length;
-  if (due === record.splats) return;
+function* splats({ splats: seen }: HistoryRecord, least: number, most: number): Generator<HistoryFinding> {
+  if (least <= seen && seen <= most) return;
   yield {
     rule: 'splats',
     detail: 'sleepable programs are entered inside rcu_read_lock',
-    expected: `${due} splats`,
-    seen: `${record.splats}`,
+    expected: least === most ? `${least} splats` : `${least} to ${most} splats`,
+    seen: `${seen}`,
   };
 }
 

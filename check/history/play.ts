@@ -30,6 +30,8 @@ export interface Played {
   readonly calls: number;
   readonly marks: ReadonlySet<string>;
   readonly events: number;
+  /** Milliseconds spent on judging what was recorded. */
+  readonly judging: number;
   /** The last events in words, when they were kept. */
   readonly history: string;
 }
@@ -56,6 +58,7 @@ class Play {
   readonly #before: Taken;
   #finding: HistoryFinding | undefined;
   #operated = 0;
+  #judging = 0;
 
   constructor(stage: Stage, world: World, one: HistoryCase, keep: number) {
     const { seed, slice, host, weights } = one.schedule;
@@ -94,13 +97,21 @@ class Play {
         this.#stage.ledger.taken,
       );
       if (more !== '') return [{ rule: 'everything-given-back', detail: `${more} in the end` }];
+      const begun = performance.now();
       const judgement = judge(record);
+      this.#judging = performance.now() - begun;
       for (const mark of judgement.marks) marks.add(`call: ${mark}`);
       return judgement.findings;
     });
     for (const mark of this.#host.marks) marks.add(mark);
-    const { events } = this.#sim;
-    return { findings, calls: this.#calls.length, marks, events, history: this.#sim.history() };
+    return {
+      findings,
+      calls: this.#calls.length,
+      marks,
+      events: this.#sim.events,
+      judging: this.#judging,
+      history: this.#sim.history(),
+    };
   }
 
   /** An operation or a callback that throws has met a broken invariant of the manager's. */

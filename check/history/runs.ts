@@ -49,8 +49,10 @@ export interface Agreement {
   readonly offers: readonly Offer[];
   /** What it must return; undefined for a void function. */
   readonly result: bigint | undefined;
-  /** Programs whose misses cannot be told: the log fits more than one image. */
+  /** Programs whose misses cannot be told: the call can be read in several ways. */
   readonly open: ReadonlySet<LoadedProgram>;
+  /** Sleepable programs that were entered inside rcu_read_lock: at least, and at most. */
+  readonly splats: readonly [number, number];
   /** What happened in it, for coverage. */
   readonly marks: ReadonlySet<CallMark>;
 }
@@ -81,6 +83,7 @@ export function follow(
     offers: offersOf(best),
     result: isVoid ? undefined : best.result,
     open: readings.length === 1 ? NONE : differentlyMissed(readings),
+    splats: [Math.min(...readings.map(splatsOf)), Math.max(...readings.map(splatsOf))],
     marks: new Set(best.misses > 0 ? [...best.marks, 'missed'] : best.marks),
   };
 }
@@ -323,6 +326,10 @@ function offersOf({ offers }: Reading): Offer[] {
   const list: Offer[] = [];
   for (let one = offers; one !== undefined; one = one.before) list.push(one.offer);
   return list.reverse();
+}
+
+function splatsOf(reading: Reading): number {
+  return offersOf(reading).filter(({ program, inRcu }) => inRcu && program.spec.sleepable).length;
 }
 
 /** Programs whose misses are not the same in all readings. */
