@@ -110,7 +110,7 @@ export type BpfReferent =
 export interface BpfExtern {
   readonly name: string;
   readonly kind: 'function' | 'variable';
-  /** May be absent: its address is then 0, and calls of it are poisoned. */
+  /** May be absent: its address is then 0, and a call of it must not be reached. */
   readonly weak: boolean;
   /** Function: its BTF_KIND_FUNC. Variable: its type. Undefined for `extern const void name __ksym`. */
   readonly type: number | undefined;

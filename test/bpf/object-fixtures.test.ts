@@ -17,7 +17,7 @@ it('the committed objects are what clang and gcc make of the sources', (context)
 
 it.each([...BPF_OBJECTS, 'targets.o'])('%s holds no absolute path', (name) => {
   const text = readFileSync(BPF_FIXTURES + name, 'latin1');
-  expect(text.match(/\/(home|root|tmp|usr|work)\/[\w./-]+/g)).toBeNull();
+  expect(text.match(/\/\w[\w.-]*\/[\w./-]+/g)).toBeNull();
 });
 
 describe('what is expected', () => {
