@@ -10,7 +10,9 @@ export type {
 export type { Finding, FindingPlace } from './finding.ts';
 export {
   type FunctionSpec,
+  HISTORY_REVISIONS,
   type HistoryCase,
+  type HistoryRevision,
   type Operation,
   type ProgramSpec,
   parseCase as parseHistoryCase,

@@ -9,14 +9,16 @@ import {
   type AttachKind,
   FAIL_POINTS,
   type FailPoint,
-  MANAGED_REVISIONS,
-  type ManagedRevision,
   WEIGHTS,
   type Weights,
 } from '../../tramp/index.ts';
 
+/** Revisions whose manager the model knows. */
+export const HISTORY_REVISIONS = ['v5.13', 'v5.15'] as const;
+export type HistoryRevision = (typeof HISTORY_REVISIONS)[number];
+
 export interface HistoryCase {
-  readonly revision: ManagedRevision;
+  readonly revision: HistoryRevision;
   /** CONFIG_PREEMPTION. */
   readonly preemption: boolean;
   /** 1 to 4. */
@@ -157,7 +159,7 @@ export function parseCase(json: unknown): HistoryCase {
     fields.one('fail', [null, ...(Object.keys(FAIL_POINTS) as FailPoint[])]);
   const cpus = top.whole('cpus', 1, 4);
   return {
-    revision: top.one('revision', MANAGED_REVISIONS),
+    revision: top.one('revision', HISTORY_REVISIONS),
     preemption: top.flag('preemption'),
     cpus,
     schedule: parseSchedule(top.child('schedule')),

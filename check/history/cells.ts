@@ -1,7 +1,7 @@
 /* What histories can come to: the coverage that a campaign counts. */
 
-import { ATTACH_KINDS, MANAGED_REVISIONS } from '../../tramp/index.ts';
-import type { HistoryCase } from './case.ts';
+import { ATTACH_KINDS } from '../../tramp/index.ts';
+import { HISTORY_REVISIONS, type HistoryCase } from './case.ts';
 
 /** What an attach of a kind can end with, beside success. */
 const ATTACH_ERRORS = ['EBUSY', 'E2BIG', 'ENOMEM', 'EPERM', 'EFAULT', 'ENODEV', 'EINVAL'];
@@ -16,7 +16,7 @@ function kernelCell(revision: string, preemption: boolean, cpus: number): string
 }
 
 export const HISTORY_CELLS: readonly string[] = [
-  ...MANAGED_REVISIONS.flatMap((revision) =>
+  ...HISTORY_REVISIONS.flatMap((revision) =>
     [true, false].flatMap((preemption) => [1, 2, 3, 4].map((cpus) => kernelCell(revision, preemption, cpus))),
   ),
   ...ATTACH_KINDS.flatMap((kind) => {

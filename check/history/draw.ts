@@ -5,10 +5,18 @@
  */
 
 import { InputError } from '../../lib/index.ts';
-import { type AttachKind, FAIL_POINTS, type FailPoint, MANAGED_REVISIONS } from '../../tramp/index.ts';
+import { type AttachKind, FAIL_POINTS, type FailPoint } from '../../tramp/index.ts';
 import type { FamilyOptions } from '../family.ts';
 import type { Random } from '../random.ts';
-import type { FunctionSpec, HistoryCase, Operation, ProgramSpec, ScheduleSpec, TaskSpec } from './case.ts';
+import {
+  type FunctionSpec,
+  HISTORY_REVISIONS,
+  type HistoryCase,
+  type Operation,
+  type ProgramSpec,
+  type ScheduleSpec,
+  type TaskSpec,
+} from './case.ts';
 
 const POINTS = Object.keys(FAIL_POINTS) as FailPoint[];
 
@@ -19,14 +27,14 @@ const AROUND: readonly AttachKind[] = [
 ];
 const INSTEAD: readonly AttachKind[] = ['freplace', 'freplace', 'freplace', 'fentry'];
 
-/** @throws InputError when none of the revisions has a manager */
+/** @throws InputError when the model knows none of the revisions */
 export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryCase {
-  const managed = MANAGED_REVISIONS.filter((name) => revisions.includes(name));
-  if (managed.length === 0) {
-    const there = `histories are played on ${MANAGED_REVISIONS.join(', ')}`;
+  const known = HISTORY_REVISIONS.filter((name) => revisions.includes(name));
+  if (known.length === 0) {
+    const there = `histories are played on ${HISTORY_REVISIONS.join(', ')}`;
     throw new InputError('revision', undefined, `${revisions.join(', ')}: ${there}`);
   }
-  const revision = random.pick(managed);
+  const revision = random.pick(known);
   const cpus = random.pick([1, 1, 2, 2, 3, 4]);
   const functions = drawFunctions(random);
   const replaces = functions.some(({ site }) => site === 'nop') && random.once(5);
