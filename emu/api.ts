@@ -24,13 +24,17 @@ export interface MachineOptions {
   /** Instructions after which a call ends with a `step-limit` fault. Default 10,000,000. */
   readonly stepLimit?: number;
   /**
-   * False lets the engine `native` run calls at full speed: a call that names no `steps`, and a run() with
-   * neither `steps` nor `stopAt`, is not counted (`instructions` is NaN), has no step limit, and ends with a
-   * `time-limit` fault after `timeLimitMs`. The other engines count for little and ignore it. Default true:
-   * `native` counts by trapping after each instruction, about a microsecond each.
+   * False lets the engine `native` run at full speed: call(), callAll(), and run() with neither `steps` nor
+   * `stopAt`. Such a run is not counted (`instructions` is NaN) and no limit of steps holds for it, be it the
+   * machine's or its own; it ends with a `time-limit` fault after `timeLimitMs`. All else is counted as ever.
+   * The other engines count for little and ignore it. Default true: `native` counts by a trap after each
+   * instruction, which takes microseconds.
    */
   readonly counting?: boolean;
-  /** Milliseconds after which `native` stops an uncounted run, or one that makes no progress. Default 10,000. */
+  /**
+   * Milliseconds on a CPU after which `native` stops an uncounted run, or a counted one that makes no
+   * progress. Default 10,000. A guest that gets no CPU time is given more by the clock, up to four times as much.
+   */
   readonly timeLimitMs?: number;
   /**
    * Where things lie; see layout.ts. Default `kernel`: the kernel's own addresses. With `native` it is `user`,

@@ -62,11 +62,8 @@ export async function createMachine(options: MachineOptions = {}): Promise<Machi
     );
   }
   const counting = options.counting !== false || name !== 'native';
-  return new EngineMachine(await openEngine(name, { cpus, record, timeLimitMs }), {
-    ...options,
-    stepLimit: counting ? stepLimit : Number.POSITIVE_INFINITY,
-    layout,
-  });
+  const engine = await openEngine(name, { cpus, record, timeLimitMs });
+  return new EngineMachine(engine, { ...options, stepLimit, counting, layout });
 }
 
 interface EngineOptions {
@@ -110,8 +107,9 @@ function layoutOf(name: LayoutName): Layout {
 
 /** What a machine is made of, besides its engine. */
 export interface EngineMachineOptions {
-  /** Infinite on an engine that runs uncounted. */
   readonly stepLimit: number;
+  /** Default true. */
+  readonly counting?: boolean;
   readonly layout: Layout;
   readonly locate?: Locator;
 }
@@ -129,7 +127,7 @@ export class EngineMachine implements Machine {
   readonly #vcpus: readonly MachineVcpu[];
   #closed: boolean = false;
 
-  constructor(engine: Engine, { stepLimit, layout, locate }: EngineMachineOptions) {
+  constructor(engine: Engine, { stepLimit, counting = true, layout, locate }: EngineMachineOptions) {
     this.#engine = engine;
     this.engine = engine.name;
     this.layout = layout;
@@ -142,6 +140,7 @@ export class EngineMachine implements Machine {
       memory: this.#memory,
       exit,
       stepLimit,
+      counting,
       locate: locate ?? regionLocator(this.#memory),
       breakpoint: undefined,
     };

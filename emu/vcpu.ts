@@ -32,8 +32,9 @@ export interface VcpuHome {
   readonly memory: Memory;
   /** The page that holds `hlt`: every call returns to it. */
   readonly exit: Kaddr;
-  /** Infinite: runs need not be counted. */
   readonly stepLimit: number;
+  /** False: what need not be counted is run without. */
+  readonly counting: boolean;
   locate: Locator;
   breakpoint: BreakpointHandler | undefined;
 }
@@ -97,11 +98,11 @@ export class MachineVcpu implements Vcpu {
     return this.conclude(this.#engine.run(limit), limit);
   }
 
-  /** The limit of instructions for a call. @throws InputError as call() */
+  /** The limit of instructions for a call; infinite when it is not to be counted. @throws InputError as call() */
   checkCall(args: readonly bigint[] = NO_ARGS, options?: CallOptions): number {
     const limit = this.#checkLimit(options?.steps);
     this.#checkBegin(args);
-    return limit;
+    return this.#home.counting ? limit : Number.POSITIVE_INFINITY;
   }
 
   /** Sets a call up that somebody else has the engine run. It is over with conclude(). */
@@ -198,11 +199,13 @@ export class MachineVcpu implements Vcpu {
     if (this.#state !== 'calling')
       throw new InputError('run', undefined, `no call is in flight on CPU ${this.id}`);
     const wanted = options.steps === undefined ? undefined : this.#checkLimit(options.steps);
+    const uncounted = !this.#home.counting && wanted === undefined && options.stopAt === undefined;
     let instructions = 0;
     let stop: EngineStop;
     do {
-      // An uncounted part leaves NaN behind, which no limit is told from.
-      const left = this.#limit === Number.POSITIVE_INFINITY ? this.#limit : this.#limit - this.#executed;
+      // After an uncounted part, nobody knows what is left.
+      const known = !uncounted && !Number.isNaN(this.#executed);
+      const left = known ? this.#limit - this.#executed : Number.POSITIVE_INFINITY;
       const budget = wanted === undefined ? left : Math.min(wanted - instructions, left);
       const part = this.#runPast(budget, options.stopAt);
       stop = part.stop;

@@ -160,6 +160,18 @@ export class Child {
     killThread(this.pid, this.#tids[id] as number, Signal.USR1);
   }
 
+  /** Milliseconds that a thread has been on a CPU; undefined where the kernel does not keep account. */
+  cpuMilliseconds(id: number): number | undefined {
+    try {
+      const [nanoseconds] = readFileSync(`/proc/${this.pid}/task/${this.#tids[id]}/schedstat`, 'utf8').split(
+        ' ',
+      );
+      return Number(nanoseconds) / 1e6;
+    } catch {
+      return undefined;
+    }
+  }
+
   /** How it ended; undefined while it lives. */
   get end(): string | undefined {
     this.#end ??= endOf(this.pid, 'no');

@@ -20,6 +20,7 @@ import { MAP_FIXED, MAP_SHARED, Nr, Prot } from './linux.ts';
 import { NativeBlock, SharedMemory } from './shared-memory.ts';
 import type { RunnerSlot, SavedRegisters } from './slot.ts';
 import { explainSignal, type GuestView, type StopReason } from './stop.ts';
+import { TimeLimit } from './time-limit.ts';
 
 const PROT: Readonly<Record<Perms, number>> = {
   r: Prot.READ,
@@ -275,21 +276,22 @@ class NativeCpu implements EngineCpu {
     const slot = this.#slot;
     const { child, timeLimitMs } = this.#engine;
     const limited = this.#counting && this.#budget < NO_LIMIT;
-    let deadline = performance.now() + timeLimitMs;
     let left = this.#budget;
+    let time = new TimeLimit(child, slot.id, timeLimitMs);
     const inTime = (): boolean => {
+      if (child.end !== undefined) return false;
       // A counted run comes to its end while it makes progress, however slowly.
       if (limited && slot.budget !== left) {
         left = slot.budget;
-        deadline = performance.now() + timeLimitMs;
+        time = new TimeLimit(child, slot.id, timeLimitMs);
       }
-      return child.end === undefined && performance.now() < deadline;
+      return !time.isOver();
     };
     if (slot.wait(inTime)) return true;
     if (child.end !== undefined) return false;
     child.interrupt(slot.id);
-    deadline = performance.now() + GRACE_MILLISECONDS;
-    const answered = slot.wait(() => child.end === undefined && performance.now() < deadline);
+    const grace = performance.now() + GRACE_MILLISECONDS;
+    const answered = slot.wait(() => child.end === undefined && performance.now() < grace);
     slot.setU32(Slot.interrupt, 0);
     return answered;
   }

@@ -60,16 +60,18 @@ describe.skipIf(nativeMissing !== undefined)('native', () => {
     test('calls return, and nothing is counted', async () => {
       const on = await machine({ counting: false });
       const add = place(on, x86.code(x86.leaRaxRdiRsi, x86.ret));
-      const { ret, instructions, fault } = cpu(on).call(add, [40n, 2n]);
-      expect([ret, fault]).toEqual([42n, null]);
-      expect(instructions).toBeNaN();
+      for (const options of [{}, { steps: 1 }]) {
+        const { ret, instructions, fault } = cpu(on).call(add, [40n, 2n], options);
+        expect([ret, fault]).toEqual([42n, null]);
+        expect(instructions).toBeNaN();
+      }
     });
 
     test('what asks for a count is counted', async () => {
       const on = await machine({ counting: false });
       const add = place(on, x86.code(x86.nop, x86.leaRaxRdiRsi, x86.ret));
-      expect(cpu(on).call(add, [40n, 2n], { steps: 100 }).instructions).toBe(3);
-      expect(cpu(on).call(add, [1n, 2n], { steps: 2 }).fault?.kind).toBe('step-limit');
+      cpu(on).begin(add, [1n, 2n], { steps: 2 });
+      expect(cpu(on).run({ steps: 3 }).fault).toMatchObject({ kind: 'step-limit', instructions: 2 });
       cpu(on).begin(add, [1n, 2n]);
       expect(cpu(on).step()).toEqual({ reason: 'steps', instructions: 1, fault: null });
       expect(cpu(on).run({ stopAt: addrAdd(add, 5) })).toMatchObject({ reason: 'stop', instructions: 1 });
