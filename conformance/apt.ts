@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import process from 'node:process';
 import { InputError } from '../lib/index.ts';
 import { type Archive, parseArchives, parsePackages } from './debian.ts';
-import { lastLine, type Ran, runCommand } from './run-command.ts';
+import { complaint, type Ran, runCommand } from './run-command.ts';
 
 /*
  * Debian's packages through apt, as the machine is set up for it: which mirrors there are, and whether what
@@ -35,7 +35,7 @@ export class Apt {
     const ran = await this.#run('apt-get', ['-qq', 'download', '--print-uris', ...packages]);
     const found = parseArchives(ran.stdout);
     if (ran.status === 0 && found.length === packages.length) return found;
-    throw new InputError('apt-get', undefined, `does not know ${packages.join(', ')}: ${lastLine(ran)}`);
+    throw new InputError('apt-get', undefined, `does not know ${packages.join(', ')}: ${complaint(ran)}`);
   }
 
   /** Packages and all that they need and this machine does not have. @throws InputError */
@@ -46,7 +46,7 @@ export class Apt {
       throw new InputError(
         'apt-get',
         undefined,
-        `cannot tell what ${packages.join(', ')} needs: ${lastLine(ran)}`,
+        `cannot tell what ${packages.join(', ')} needs: ${complaint(ran)}`,
       );
     }
     return parsePackages(ran.stdout);
@@ -59,7 +59,7 @@ export class Apt {
       throw new InputError(
         'apt-get',
         undefined,
-        `cannot download ${names.join(', ')}: ${lastLine(ran)}; is there a network?`,
+        `cannot download ${names.join(', ')}: ${complaint(ran)}; is there a network?`,
       );
     }
   }
@@ -77,7 +77,7 @@ export class Apt {
       throw new InputError(
         'apt-get',
         undefined,
-        `cannot fetch package lists: ${lastLine(ran)}; is there a network?`,
+        `cannot fetch package lists: ${complaint(ran)}; is there a network?`,
       );
     }
   }

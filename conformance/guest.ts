@@ -6,7 +6,7 @@ import process from 'node:process';
 import { InputError } from '../lib/index.ts';
 import { cpio } from './cpio.ts';
 import type { Tool } from './parts.ts';
-import { lastLine, runCommand } from './run-command.ts';
+import { complaint, runCommand } from './run-command.ts';
 
 /*
  * The guest's file system: our init program, compiled here, and the script that it runs.
@@ -35,7 +35,7 @@ export async function compiledInit(gcc: Tool, folder: string): Promise<Uint8Arra
     const args = [...gcc.args, ...FLAGS, '-o', draft, ...sources];
     const ran = await runCommand(gcc.command, args, { env: gcc.env });
     if (ran.status !== 0)
-      throw new InputError(gcc.command, undefined, `cannot compile the guest: ${lastLine(ran)}`);
+      throw new InputError(gcc.command, undefined, `cannot compile the guest: ${complaint(ran)}`);
     renameSync(draft, built);
   }
   return readFileSync(built);

@@ -4,7 +4,7 @@ import { InputError } from '../lib/index.ts';
 import type { Apt } from './apt.ts';
 import type { KernelName } from './combination.ts';
 import { type Archive, newestKernel } from './debian.ts';
-import { lastLine, runCommand } from './run-command.ts';
+import { complaint, runCommand } from './run-command.ts';
 import type { Store } from './store.ts';
 
 /*
@@ -88,7 +88,7 @@ export async function compiler(store: Store, apt: Apt): Promise<Tool> {
     throw new InputError(root, undefined, 'holds no compiler; delete it and run this again');
   const fetched: Tool = {
     command: join(bin, name),
-    args: [`--sysroot=${root}`, `-B${bin}/x86_64-linux-gnu-`, `-B${join(root, 'usr/lib/x86_64-linux-gnu')}/`],
+    args: [`--sysroot=${root}`, `-B${bin}/`, `-B${join(root, 'usr/lib/x86_64-linux-gnu')}/`],
     env: { LD_LIBRARY_PATH: libraries(root) },
   };
   return checked(fetched, root);
@@ -116,7 +116,7 @@ async function checked(tool: Tool, root: string): Promise<Tool> {
   throw new InputError(
     tool.command,
     undefined,
-    `does not start (${lastLine(ran)}); delete ${root} and run this again`,
+    `does not start (${complaint(ran)}); delete ${root} and run this again`,
   );
 }
 

@@ -36,8 +36,9 @@ export function runCommand(command: string, args: readonly string[], options: Ru
   });
 }
 
-/** The last thing that a command had to say, for messages. */
-export function lastLine({ stdout, stderr, status }: Ran): string {
+/** What a command complained of, for messages: its first error, else the last thing that it said. */
+export function complaint({ stdout, stderr, status }: Ran): string {
   const lines = `${stdout}\n${stderr}`.split('\n').filter((line) => line.trim() !== '');
-  return lines.at(-1)?.trim() ?? `it ended with status ${status}`;
+  const error = lines.find((line) => /\berror:|^E: /.test(line)) ?? lines.at(-1);
+  return error?.trim() ?? `it ended with status ${status}`;
 }

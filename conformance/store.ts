@@ -16,7 +16,7 @@ import { pipeline } from 'node:stream/promises';
 import { InputError } from '../lib/index.ts';
 import type { Archive } from './debian.ts';
 import type { Progress } from './progress.ts';
-import { lastLine, runCommand } from './run-command.ts';
+import { complaint, runCommand } from './run-command.ts';
 
 /*
  * Parts fetched once and kept: a part is a folder, unpacked from one or more Debian archives.
@@ -146,7 +146,7 @@ export async function isWhole(path: string, { sizeBytes, sha256 }: Archive): Pro
 async function unpack(file: string, folder: string, only: string | undefined): Promise<void> {
   const ran = await runCommand('dpkg-deb', ['--extract', file, folder]);
   if (ran.missing) throw new InputError('dpkg-deb', undefined, 'is not here; it unpacks Debian packages');
-  if (ran.status !== 0) throw new InputError(file, undefined, `cannot be unpacked: ${lastLine(ran)}`);
+  if (ran.status !== 0) throw new InputError(file, undefined, `cannot be unpacked: ${complaint(ran)}`);
   if (only === undefined) return;
   // A kernel's modules are ten times as large as the kernel, and no guest loads one.
   for (const entry of readdirSync(folder)) {
