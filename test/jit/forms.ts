@@ -178,6 +178,12 @@ function* oneOperand(size: OpSize): Generator<Reg | Mem> {
   for (const mem of ADDRESSES) yield SIZED[size](mem);
 }
 
+/** As `oneOperand`, with a few addresses: for forms of which there are many, all by the same few lines. */
+function* typicalOperand(size: OpSize): Generator<Reg | Mem> {
+  yield* registers(size);
+  for (const mem of TYPICAL_ADDRESSES) yield SIZED[size](mem);
+}
+
 function* everyOperand(mnemonic: string, emit: (asm: Assembler, rm: Reg | Mem) => void): Generator<Case> {
   for (const size of SIZES) {
     for (const rm of oneOperand(size)) {
@@ -247,7 +253,7 @@ function* shifts(
 ): Generator<Case> {
   for (const op of SHIFT_OPS) {
     for (const size of SIZES) {
-      for (const rm of oneOperand(size)) {
+      for (const rm of typicalOperand(size)) {
         const code = `${capital(op)}_rm${size * 8}_${by}`;
         yield { code, operands: [rm, count], emit: (asm) => emit(asm, op, rm) };
       }
@@ -431,7 +437,11 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
 
   *unary() {
     for (const op of ['neg', 'mul', 'div', 'idiv'] as const) {
-      yield* everyOperand(capital(op), (asm, rm) => asm.unary(op, rm));
+      for (const size of SIZES) {
+        for (const rm of typicalOperand(size)) {
+          yield { code: `${capital(op)}_rm${size * 8}`, operands: [rm], emit: (asm) => asm.unary(op, rm) };
+        }
+      }
     }
   },
 
@@ -473,7 +483,7 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
     for (const op of SHIFT_OPS) {
       for (const size of SIZES) {
         let count = 0;
-        for (const rm of oneOperand(size)) {
+        for (const rm of typicalOperand(size)) {
           // the count is a byte of its own, whatever the operand's width
           const by = count++ % 64;
           const operands = [rm, { imm: BigInt(by) }];
@@ -511,7 +521,14 @@ export const FORMS: Readonly<Record<string, () => Iterable<Case>>> = {
   lockXchg: () => stores('Xchg', (asm, mem, reg) => asm.lockXchg(mem, reg), true),
   *lockAlu() {
     for (const op of ['add', 'or', 'adc', 'sbb', 'and', 'sub', 'xor'] as const) {
-      yield* stores(capital(op), (asm, mem, reg) => asm.lockAlu(op, mem, reg), true);
+      for (const size of SIZES) {
+        const code = `${capital(op)}_${rmReg(size)}`;
+        for (const mem of TYPICAL_ADDRESSES) {
+          for (const reg of registers(size)) {
+            yield { code, operands: [mem, reg], lock: true, emit: (asm) => asm.lockAlu(op, mem, reg) };
+          }
+        }
+      }
     }
   },
 
