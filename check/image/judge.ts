@@ -435,6 +435,7 @@ class Judgement {
   #faultRule(fault: Fault, inside: boolean): ImageRule {
     switch (fault.kind) {
       case 'step-limit':
+      case 'time-limit':
         return 'terminates';
       case 'write-unmapped':
       case 'write-text':
