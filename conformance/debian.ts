@@ -28,9 +28,9 @@ export function parseArchives(text: string): Archive[] {
   }));
 }
 
-/** The names of packages in what `apt-get install --print-uris` prints. */
+/** The names of packages in what `apt-get install --print-uris` prints: some lines come without a checksum. */
 export function parsePackages(text: string): string[] {
-  return [...text.matchAll(/^'[^']*' (\S+) \d+ \w+:[0-9a-f]+$/gm)].map(([, file = '']) => packageOf(file));
+  return [...text.matchAll(/^'[^']*' (\S+\.deb) \d+ /gm)].map(([, file = '']) => packageOf(file));
 }
 
 /** name_version_architecture.deb */

@@ -29,9 +29,9 @@ describe('what apt prints', () => {
     expect(parseArchives(`'http://m/a_1_all.deb' a_1_all.deb 5 SHA256:${SUM.slice(1)}\n`)).toEqual([]);
   });
 
-  it('is read as names of packages, whatever the checksum', () => {
-    const text = `'http://m/a' libaio1_0.3.113-4_amd64.deb 13360 MD5Sum:00ff\n'http://m/b' libfdt1_1_amd64.deb 1 SHA256:${SUM}\n`;
-    expect(parsePackages(text)).toEqual(['libaio1', 'libfdt1']);
+  it('is read as names of packages, whatever the checksum, also without', () => {
+    const text = `'http://m/a' libaio1_0.3.113-4_amd64.deb 13360 MD5Sum:00ff\n'http://m/b' libfdt1_1_amd64.deb 1 SHA256:${SUM}\n'http://m/c' libpng16-16_1.6_amd64.deb 277048 \n`;
+    expect(parsePackages(text)).toEqual(['libaio1', 'libfdt1', 'libpng16-16']);
   });
 });
 
