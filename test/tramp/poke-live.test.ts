@@ -75,7 +75,7 @@ type Pace = readonly number[];
 function pokeUnder(
   [from, to]: readonly [Text, Text],
   paces: readonly Pace[],
-  torn = false,
+  bug?: 'torn-write' | 'torn-tail' | 'int3-unhandled',
 ): (bigint | string)[] {
   machine.patchText(site, bytesOf(from));
   const running = paces.map((pace, id) => ({
@@ -94,7 +94,7 @@ function pokeUnder(
   };
   for (const { cpu } of running) cpu.begin(code, []);
   let phase = 0;
-  const poker = new TextPoker(machine, () => go(++phase), new Set(torn ? ['torn-write'] : []));
+  const poker = new TextPoker(machine, () => go(++phase), new Set(bug === undefined ? [] : [bug]));
   go(0);
   poker.poke(site, bytesOf(to));
   go(Number.POSITIVE_INFINITY);
@@ -139,10 +139,13 @@ describe.each(TRANSITIONS)('%s to %s', (from, to) => {
 });
 
 /** Outcomes, over all paces, that are neither the old nor the new. */
-function torn(change: readonly [Text, Text]): Set<bigint | string> {
+function torn(
+  change: readonly [Text, Text],
+  bug: 'torn-write' | 'torn-tail' | 'int3-unhandled' = 'torn-write',
+): Set<bigint | string> {
   const found = new Set<bigint | string>();
-  for (const pace of paces(1)) {
-    for (const result of pokeUnder(change, [pace], true)) {
+  for (const pace of paces(bug === 'int3-unhandled' ? 3 : 1)) {
+    for (const result of pokeUnder(change, [pace], bug)) {
       if (result !== TEXT[change[0]] && result !== TEXT[change[1]]) found.add(result);
     }
   }
@@ -160,6 +163,12 @@ test('torn-write is found: without int3 a CPU runs half of each', () => {
     'jump A to jump B': false,
     'jump A to nop': true,
   });
+});
+
+test.each(['torn-tail', 'int3-unhandled'] as const)('%s is found in every change of a nop', (bug) => {
+  for (const change of TRANSITIONS) {
+    if (change.includes('nop')) expect(torn(change, bug).size, change.join(' to ')).toBeGreaterThan(0);
+  }
 });
 
 describe('an int3 that is not ours', () => {

@@ -33,3 +33,34 @@ test('it goes through the new image: both programs see the call', async () => {
 test('early-put: it goes through the old image, and a program that is attached all the time misses it', async () => {
   expect(await callsDuringRetirement(['early-put'])).toEqual({ first: 0n, second: 0n });
 });
+
+/*
+ * The only program is detached. Where its image's ip_after_call is being poked, another CPU calls the
+ * function: nothing must lead into an image that is being retired.
+ */
+async function callsWhileTheLastGoes(bugs: readonly KernelBug[]) {
+  const stage = await Stage.create({ bugs });
+  const f = stage.guest.addFunction('f');
+  const last = stage.guest.addProgram('last', 'fmod_ret');
+  stage.attach(last, f);
+  const { ipAfterCall } = stage.image(f);
+  const task = stage.task('t1', f);
+  const { kernel } = stage;
+  kernel.sync = () => {
+    const int3 = kernel.machine.memory.bytes(ipAfterCall ?? f.addr, 1)[0] === 0xcc;
+    if (!int3 || task.results.length > 0) return;
+    expect(stage.finish(task)).toBeUndefined();
+  };
+  stage.detach(last, f);
+  expect([task.results, f.runs()]).toEqual([[3n], 1n]);
+  stage.close();
+  return last.runs();
+}
+
+test('it goes past the image', async () => {
+  expect(await callsWhileTheLastGoes([])).toBe(0n);
+});
+
+test('early-put-last: it goes into it', async () => {
+  expect(await callsWhileTheLastGoes(['early-put-last'])).toBe(1n);
+});

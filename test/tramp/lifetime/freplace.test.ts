@@ -61,6 +61,13 @@ test('held: a jump that was never put in place holds nothing', async () => {
   stage.close();
 });
 
+test('replacement-unheld: the text is freed under the task', async () => {
+  const { stage, r, task } = await preemptedInside({ programLifetime: 'held', bugs: ['replacement-unheld'] });
+  expect(r.prog.freed).toBe(true);
+  expect(stage.finish(task)).toMatchObject({ kind: 'freed-image', symbol: { name: 'bpf_prog_R' } });
+  stage.close();
+});
+
 test('as the seeds have it: the text is freed under the task', async () => {
   const { stage, r, task } = await preemptedInside({ programLifetime: 'kernel' });
   expect(r.prog.freed).toBe(true);

@@ -86,3 +86,22 @@ test('not preemptible, sleepable: freed under the task all the same', async () =
   expect(stage.finish(task)?.kind).toBe('read-unmapped');
   stage.close();
 });
+
+test.each(sorts)('L1: an image that lets go when it is retired does not help, $symbol', async (sort) => {
+  const { stage, task, p } = await preemptedBeforeEnter({
+    programLifetime: 'held',
+    bugs: ['L1'],
+    sleepable: sort.sleepable,
+  });
+  expect(p.prog.freed).toBe(true);
+  expect(stage.finish(task)).toMatchObject({ kind: 'read-unmapped', symbol: { name: sort.symbol } });
+  stage.close();
+});
+
+/* L2 lets go when no task runs in the old image, which is late enough for this one. */
+test('L2: it waits for the preempted task', async () => {
+  const { stage, task, p } = await preemptedBeforeEnter({ programLifetime: 'held', bugs: ['L2'] });
+  expect(p.prog.freed).toBe(false);
+  expect(stage.finish(task)).toBeUndefined();
+  stage.close();
+});

@@ -59,3 +59,10 @@ test.each([true, false])('held by the old image, P runs once more (preemption %s
   expect(p.prog.freed).toBe(true);
   stage.close();
 });
+
+test.each(['L1', 'L2'] as const)('%s: an image that lets go before its last caller has left', async (bug) => {
+  const { stage, task, p, image } = await sleepsInAnEarlierProgram({ programLifetime: 'held', bugs: [bug] });
+  expect([p.prog.freed, image.state]).toEqual([true, 'rcu-tasks-trace']);
+  expect(stage.finish(task)?.detail).toContain('bpf_prog P was there, and is freed');
+  stage.close();
+});
