@@ -67,7 +67,7 @@ async function check(file: string, options: CheckOptions): Promise<number> {
   const checker = await ImageChecker.open(revision, [image.request]);
   let report: ImageReport;
   try {
-    report = await checker.check(image, situations);
+    report = await checker.check(image, situations === undefined ? {} : { situations });
   } finally {
     checker.close();
   }

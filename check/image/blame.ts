@@ -25,8 +25,9 @@ interface Executed extends TracePoint {
 }
 
 /** @param image as it was called */
-export function blame(hint: Hint, stepped: Stepped, image: Uint8Array): number | undefined {
+export function blame(hint: Hint, stepped: Stepped | undefined, image: Uint8Array): number | undefined {
   if (hint.what === 'instruction') return hint.offset;
+  if (stepped === undefined) return undefined;
   const known = new Map<number, Effects>();
   const executed = stepped.trace.map((point): Executed => {
     const effects = known.get(point.offset) ?? effectsOf(image.subarray(point.offset));

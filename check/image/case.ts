@@ -64,6 +64,10 @@ export interface ImageCase {
     /** rbx, rbp, r12 to r15. */
     readonly saved: readonly string[];
     readonly rax: string;
+    /** Words that the caller has on its stack, up to MAX_STACK_WORDS: they move the frame. */
+    readonly stackWords: number;
+    /** What callees leave in rcx; every register that they may change holds something else then. */
+    readonly garbage: string;
   };
   /** What the original returns, and what the rest of the traced function does when it is returned into. */
   readonly returns: { readonly original: string; readonly body: string };
@@ -75,6 +79,9 @@ export interface ImageCase {
   /** Every instruction is watched for what it writes. */
   readonly watched: boolean;
 }
+
+/** Enough to reach every alignment that a stack word can have in a cache line. */
+export const MAX_STACK_WORDS = 7;
 
 /** Flags that a revision's emitter looks at. */
 export function knownFlags(revision: RevisionName): number {

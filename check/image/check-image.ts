@@ -112,10 +112,15 @@ export class ImageChecker {
 
   /**
    * Makes an image answer every call that `situations` lists.
-   * @param situations default: everything that can happen to an image of this request
+   * @param options.situations default: everything that can happen to an image of this request
+   * @param options.quick stop at the first broken rule, and say of it no more than what it is
    * @throws InputError when the kernel refuses the request, so that there can be no image
    */
-  async check(image: GivenImage, situations?: readonly Situation[]): Promise<ImageReport> {
+  async check(
+    image: GivenImage,
+    options: { readonly situations?: readonly Situation[]; readonly quick?: boolean } = {},
+  ): Promise<ImageReport> {
+    const { situations, quick = false } = options;
     if (this.#cases >= CASES_PER_STAGE) {
       this.#theatre.stage.close();
       this.#theatre = await openTheatre(this.#revision, this.#engine, this.#requests);
@@ -140,13 +145,16 @@ export class ImageChecker {
     const findings = new Map<string, ImageFinding>();
     let exact = true;
     for (const { one } of judged) {
-      const tried = this.#try(one, image, sites, own);
+      const tried = this.#try(one, image, sites, own, false);
       exact &&= tried.exact;
       for (const finding of tried.findings) {
         if (!findings.has(finding.rule)) findings.set(finding.rule, { ...finding, case: one });
       }
+      if (quick && findings.size > 0) break;
     }
-    const smallest = [...findings.values()].map((finding) => this.#smallest(finding, image, sites, own));
+    const smallest = [...findings.values()].map((finding) =>
+      quick ? finding : this.#smallest(finding, image, sites, own),
+    );
     this.#theatre.places.clear();
     return { situations: judged, findings: smallest, exact, unjudged };
   }
@@ -162,7 +170,13 @@ export class ImageChecker {
     );
   }
 
-  #try(one: ImageCase, image: GivenImage, sites: Sites, own: Own): ReturnType<typeof tryAlone> {
+  #try(
+    one: ImageCase,
+    image: GivenImage,
+    sites: Sites,
+    own: Own,
+    blamed: boolean,
+  ): ReturnType<typeof tryAlone> {
     const { stage, places, oracle } = this.#theatre;
     const { request, bytes } = image;
     this.#cases++;
@@ -185,22 +199,22 @@ export class ImageChecker {
         return insn?.offset === offset ? stepPath(insn.step) : undefined;
       },
     };
-    return tryAlone(setting, one.watched);
+    return tryAlone(setting, { watched: one.watched, blamed });
   }
 
-  /** The same finding by the plainest call that shows it. */
+  /** The same finding by the plainest call that shows it, and the instruction at fault. */
   #smallest(found: ImageFinding, image: GivenImage, sites: Sites, own: Own): ImageFinding {
-    let smallest = found;
-    const smaller = (): ImageFinding | undefined => {
-      for (const one of shrink(smallest.case)) {
-        if (!sameImage(one, found.case)) continue;
-        const [finding] = this.#try(one, image, sites, own).findings;
-        if (finding?.rule === found.rule) return { ...finding, case: one };
+    const shows = (one: ImageCase, blamed: boolean): Finding | undefined =>
+      this.#try(one, image, sites, own, blamed).findings.find(({ rule }) => rule === found.rule);
+    const smaller = (than: ImageCase): ImageCase | undefined => {
+      for (const one of shrink(than)) {
+        if (sameImage(one, than) && shows(one, false) !== undefined) return one;
       }
       return undefined;
     };
-    for (let next = smaller(); next !== undefined; next = smaller()) smallest = next;
-    return smallest;
+    let smallest = found.case;
+    for (let next = smaller(smallest); next !== undefined; next = smaller(smallest)) smallest = next;
+    return { ...found, ...shows(smallest, true), case: smallest };
   }
 }
 
@@ -283,7 +297,7 @@ export function plainCase(revision: RevisionName, { request, args }: GivenImage)
     fmodRet: request.fmodRet.map(program),
     fexit: request.fexit.map(program),
     placing: { offset: Number(request.image % BigInt(PAGE_BYTES)), low: false, room: 'page', far: 'nothing' },
-    registers: { args: zeros, saved: zeros, rax: '0x0' },
+    registers: { args: zeros, saved: zeros, rax: '0x0', stackWords: 0, garbage: '0x0' },
     returns: { original: '0x0', body: '0x0' },
     statistics: false,
     clock: '0x3b9aca00',

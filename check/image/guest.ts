@@ -59,6 +59,9 @@ import {
   ScriptDeed,
 } from './log.ts';
 
+/** How far apart registers are that hold garbage: neither half of one is another's. */
+const GARBAGE_STEP = 0x0101_0102;
+
 /** A flag that no arithmetic touches and that any code may set: ID. */
 const MARKER_FLAG = 1 << 21;
 
@@ -160,6 +163,7 @@ const driver = piece('driver', (context: Context) => {
   asm.aluImm8('cmp', qword(ptr(r11, Control.left)), 0);
   asm.jccNear('e', done);
   startCase(context);
+  asm.alu('sub', rsp, ptr(r10, CaseRecord.stackBytes));
   fillStack(context);
   asm.movImm64(r11, control);
   asm.mov(rax, ptr(r11, Control.flags));
@@ -283,11 +287,12 @@ const original = piece('original', (context: Context) => {
 });
 
 /** Answers what the case says. */
-function reply({ asm, control }: Context, field: number): void {
+function reply(context: Context, field: number): void {
+  const { asm, control } = context;
   asm.movImm64(r11, control);
   asm.mov(r11, ptr(r11, Control.record));
   asm.mov(rax, ptr(r11, field));
-  clobber(asm, SCRATCH);
+  clobber(context, SCRATCH);
   asm.ret();
 }
 
@@ -313,7 +318,7 @@ const program = piece('program', (context: Context) => {
   asm.jccNear('ne', special);
   asm.bind(done);
   asm.mov(rax, ptr(r9, Script.reply));
-  clobber(asm, SCRATCH);
+  clobber(context, SCRATCH);
   asm.ret();
   asm.bind(special);
   deeds(context);
@@ -393,7 +398,7 @@ function forward(context: Context, kind: EventKind, clobbered: readonly Reg[]): 
     asm.mov(r11, ptr(r11, Control.cursor));
     asm.mov(ptr(r11, -8), rax);
   }
-  clobber(asm, clobbered);
+  clobber(context, clobbered);
   asm.ret();
 }
 
@@ -443,10 +448,18 @@ function logCallee({ asm, control, currentTask }: Context, kind: EventKind): voi
   asm.mov(at('references'), r10);
 }
 
-/** Even values, so that none of them has a bit in common with the start time 1. */
-function clobber(asm: Assembler, regs: readonly Reg[]): void {
-  for (const reg of regs) asm.movImm64(reg, 0xdead_0000_c10b_0000n + 2n * BigInt(reg.num));
-  asm.alu('cmp', rcx, rdx, 'and the flags');
+/**
+ * Leaves in registers what the case says that callees leave, in each something else. Counts r11 last,
+ * because it is the way there.
+ */
+function clobber({ asm, control }: Context, regs: readonly Reg[]): void {
+  asm.movImm64(r11, control);
+  asm.mov(r11, ptr(r11, Control.record));
+  asm.mov(r11, ptr(r11, CaseRecord.garbage));
+  for (const reg of regs) {
+    if (reg !== r11) asm.lea(reg, ptr(r11, GARBAGE_STEP * (reg.num - rcx.num)));
+  }
+  asm.aluImm32('add', r11, GARBAGE_STEP * r11.num, 'and the flags');
 }
 
 /** Bytes that a stub takes at most, the two of an original together. */

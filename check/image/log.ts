@@ -138,15 +138,19 @@ export const CaseRecord = {
   /** What the original, and the body, answer. */
   originalReply: 56,
   bodyReply: 64,
+  /** What callees leave in rcx; the other registers that are theirs hold something else. */
+  garbage: 72,
+  /** Bytes that the caller has on its stack beyond what it always has. */
+  stackBytes: 80,
   /** Six argument registers. */
-  args: 72,
+  args: 88,
   /** Those of a program's own call of the traced function. */
-  innerArgs: 120,
+  innerArgs: 136,
   /** rbx, rbp, r12 .. r15. */
-  saved: 168,
+  saved: 184,
   /** Written by the driver: where the case's part of the log begins. */
-  log: 216,
-  size: 224,
+  log: 232,
+  size: 240,
 } as const;
 
 /** What a program does when it is run: one entry per run, in the order in which programs have to run. */

@@ -84,6 +84,9 @@ export class Oracle {
   #atomicReferences = 0n;
   #splats = 0;
   #clock = 0n;
+  #top = 0;
+  /** Whether anybody has written the slot of the result yet. */
+  #hasResult = false;
   #inner = false;
   #owner = NOBODY;
   #calls = 0;
@@ -125,7 +128,8 @@ export class Oracle {
     this.#calls = 0;
     this.#fault = undefined;
     this.#stack.fill(FILL);
-    this.#rsp = this.#callers.top;
+    this.#top = this.#callers.top - registers.stackWords;
+    this.#rsp = this.#top;
     const saved = registers.saved.map(BigInt);
     this.#rbx = saved[0] as bigint;
     this.#rbpValue = saved[1] as bigint;
@@ -161,6 +165,8 @@ export class Oracle {
     this.#push(behind);
     this.#push(this.#rbpValue);
     const outer = this.#rbp;
+    const outerHasResult = this.#hasResult;
+    this.#hasResult = false;
     this.#rbp = this.#rsp;
     this.#rbpValue = this.#address(this.#rsp);
     this.#rsp -= size;
@@ -177,7 +183,9 @@ export class Oracle {
     const reloaded = this.#has(RESTORE_REGS) && !this.#has(CALL_ORIG);
     if (this.#has(CALL_ORIG)) this.#imCall('__bpf_tramp_exit');
 
-    let rax: Expected = this.#keepsReturn ? this.#load(-1) : OPEN;
+    // A struct_ops image whose program was refused returns what the stack held.
+    let rax: Expected = this.#keepsReturn && this.#hasResult ? this.#load(-1) : OPEN;
+    this.#hasResult = outerHasResult;
     // Not what was pushed when fmod_ret without a slot of its own has overwritten it.
     this.#rbx = this.#load(-size - 1);
     this.#rbpValue = this.#load(0);
@@ -219,7 +227,7 @@ export class Oracle {
     if (fmodRet.length === 0) return false;
     // Without a result's slot this is the last argument's; without arguments, the function address's or
     // the saved rbx. The kernel's callers never ask for that; the images do it all the same.
-    this.#store(-1, 0n);
+    this.#storeResult(0n);
     for (let i = 0; i < fmodRet.length; i++) {
       this.#invoke(fmodRet[i] as ProgramCase, fentry.length + i, true);
       if (this.#load(-1) !== 0n) return true;
@@ -236,7 +244,7 @@ export class Oracle {
     this.#callee(EventKind.original, who, this.#reloaded(0), this.#reloaded(1), this.#reloaded(2));
     for (let i = 3; i < 6; i++) this.#into.push(this.#reloaded(i));
     this.#into.push(OPEN);
-    this.#store(-1, BigInt(returns.original));
+    this.#storeResult(BigInt(returns.original));
     return retired;
   }
 
@@ -301,7 +309,7 @@ export class Oracle {
     if (runs) {
       const reply = this.#run(prog, place);
       if (this.#fault !== undefined) return;
-      if (keep) this.#store(-1, reply);
+      if (keep) this.#storeResult(reply);
     } else {
       counters.misses++;
       counters.syncp += 2;
@@ -337,7 +345,10 @@ export class Oracle {
       (prog.faults ? ScriptDeed.fault : 0);
     const { word, value } = prog.writes ?? { word: 0, value: '0x0' };
     into.pushScript(deeds, reply, 8 * word, BigInt(value));
-    if (prog.writes !== null) this.#store(word - ctx, BigInt(value));
+    if (prog.writes !== null) {
+      this.#store(word - ctx, BigInt(value));
+      this.#hasResult ||= word === args;
+    }
     if (nests) this.#callAgain();
     if (prog.faults && this.#fault === undefined) this.#faultsAt(FAULT_ADDRESS as Kaddr);
     return reply;
@@ -435,7 +446,7 @@ export class Oracle {
     into.owners.push(NOBODY);
     into.pushHalves(EventKind.return, 0);
     into.push(rax);
-    into.push(this.#address(this.#callers.top));
+    into.push(this.#address(this.#top));
     into.push(this.#rbx);
     into.push(this.#rbpValue);
     for (let i = 2; i < saved.length; i++) into.push(saved[i] as bigint);
@@ -452,6 +463,11 @@ export class Oracle {
   /** A word of the frame, counted from the saved rbp. */
   #store(word: number, value: bigint): void {
     this.#stack[this.#rbp + word] = value;
+  }
+
+  #storeResult(value: bigint): void {
+    this.#store(-1, value);
+    this.#hasResult = true;
   }
 
   #load(word: number): bigint {

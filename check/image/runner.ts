@@ -20,10 +20,11 @@ import { type ImageCase, JUDGED_REVISIONS } from './case.ts';
 import { cellsOf } from './cells.ts';
 import { type EmittedImage, emit, requestOf } from './emission.ts';
 import { Expectation } from './expectation.ts';
+import { observe } from './observe.ts';
 import { Oracle } from './oracle.ts';
 import { MAX_PROGRAMS, Places } from './places.ts';
 import { type Ended, type Ready, Stage } from './stage.ts';
-import { type Setting, STEPS, tryAlone } from './trial.ts';
+import { type Setting, stepsFor, tryAlone } from './trial.ts';
 
 /** Cases in one call of the guest. */
 const SEATS = 128;
@@ -49,6 +50,7 @@ interface Entry {
   calls: number;
   emitted: EmittedImage | undefined;
   seat: number;
+  observed: readonly string[] | undefined;
 }
 
 /** What belongs to one revision. */
@@ -83,6 +85,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
         calls: 0,
         emitted: undefined,
         seat: 0,
+        observed: undefined,
       }),
     );
     for (const revision of JUDGED_REVISIONS) {
@@ -96,7 +99,10 @@ class ImageRunner implements CaseRunner<ImageCase> {
         }
       }
     }
-    return entries.map(({ one, findings, calls }) => ({ calls, findings, cells: cellsOf(one) }));
+    return entries.map(({ one, findings, calls, observed }) => {
+      const outcome = { calls, findings, cells: cellsOf(one) };
+      return observed === undefined ? outcome : { ...outcome, observed };
+    });
   }
 
   /** The stage of a revision, opened when it is needed. */
@@ -151,7 +157,8 @@ class ImageRunner implements CaseRunner<ImageCase> {
     for (const watched of [false, true]) {
       for (const entry of entries) {
         const { one } = entry;
-        if (one.watched !== watched) continue;
+        // Who compares engines wants every case in the same way.
+        if ((one.watched && this.#options.observe !== true) !== watched) continue;
         entry.seat = together.length + alone.length;
         const emitted = emit(one, places.seat(entry.seat, one.placing).place, this.#emitter(one.revision));
         if (emitted.image === undefined) {
@@ -176,7 +183,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
     const batch = entries.map((entry) => this.#seat(theatre, entry));
     stage.writeScripts(expectation, batch);
     this.#spend('check');
-    const ended = stage.call(batch, STEPS * batch.length);
+    const ended = stage.call(batch, stepsFor(expectation.length) + stepsFor(0) * batch.length);
     this.#spend('run');
     const { words, open, length } = expectation;
     const { log, cursor } = stage;
@@ -188,6 +195,11 @@ class ImageRunner implements CaseRunner<ImageCase> {
       const { from, to, fault } = ended[i] as Ended;
       const { expected } = ready;
       entry.calls = expected.calls;
+      if (this.#options.observe === true) {
+        const references = theatre.places.atomicReferences(i);
+        const left = { counters: stage.readCounters(ready), references };
+        entry.observed = observe(stage, ready, ended[i] as Ended, left);
+      }
       let fine = stage.countersMatch(ready) && this.#faultMatches(ready, fault);
       if (fine && !whole) {
         for (const at of openOf(open, expected.start, expected.end)) {
@@ -256,7 +268,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
       },
       stepAt: (offset) => this.#stepAt(theatre, entry, offset),
     };
-    entry.findings = tryAlone(setting, one.watched).findings;
+    entry.findings = tryAlone(setting, { watched: one.watched, blamed: true }).findings;
     this.#spend('check');
   }
 

@@ -3,6 +3,7 @@
 import { flagsOf, type ImageCase, KINDS, type Kind, type ProgramCase, type ValueModel } from './case.ts';
 
 const PLAIN_VALUE: ValueModel = { sizeBytes: 8, signed: false };
+const PLAIN_GARBAGE = '0xdead000000000000';
 const PLAIN_CLOCK = '0x3b9aca00';
 
 /** Numbers that tell registers apart at a glance. */
@@ -85,6 +86,8 @@ function* plainerCase(one: ImageCase): Iterable<ImageCase> {
     args: registers.args.map((_, i) => plainWord(i)),
     saved: registers.saved.map((_, i) => plainWord(i + 6)),
     rax: plainWord(12),
+    stackWords: 0,
+    garbage: PLAIN_GARBAGE,
   };
   if (JSON.stringify(plain) !== JSON.stringify(registers)) yield { ...one, registers: plain };
   const answers = { original: plainWord(13), body: plainWord(14) };

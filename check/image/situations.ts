@@ -33,10 +33,10 @@ export interface Situation {
   readonly one: ImageCase;
 }
 
-/** What an fmod_ret program answers to end the chain: once one of the first, once one that is zero below. */
+/** What an fmod_ret program answers to end the chain: once something negative, once one that is zero below. */
 const SPOKEN: readonly (readonly bigint[])[] = [
-  [0xffff_ffff_ffff_ffffn, 0xffff_ffff_ffff_ffean, 1n, 0xffff_ffffn],
-  [1n << 32n, 1n << 63n],
+  [0xffff_ffff_ffff_ffffn, 0xffff_ffff_ffff_ffean, 0x8000_0000_0000_0001n, 0x8000_0000_ffff_ffffn],
+  [1n << 32n, 1n << 62n],
 ];
 
 const CLOCK = 1_000_000_000n;
@@ -44,8 +44,10 @@ const CLOCK = 1_000_000_000n;
 const LATE_CLOCK = 1n << 63n;
 /** What each reading adds to the clock. */
 const TICK = 10n;
-/** Calls with arguments that are nothing but boundaries. */
-const BOUNDARY_CALLS = 3;
+/** What callees leave behind in calls whose arguments are nothing but boundaries. */
+const GARBAGE = ['0x0', '0xffffffffffffffff', '0x8000000000000000'];
+/** And how far their frames are moved: to each other multiple of 8 below 32. */
+const STACK_WORDS = [1, 2, 3];
 
 /**
  * The calls for an image.
@@ -64,12 +66,13 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
   const words = plain.args.length + (hasResult ? 1 : 0);
 
   add('plain', (one) => ({ ...one, watched: true }));
-  for (let i = 0; i < BOUNDARY_CALLS; i++) {
+  for (const garbage of GARBAGE) {
     const args = Array.from({ length: 6 }, () => hex64(random.pick(BOUNDARIES)));
+    const stackWords = STACK_WORDS[GARBAGE.indexOf(garbage)] ?? 0;
     const answers = { original: hex64(random.pick(BOUNDARIES)), body: hex64(random.pick(BOUNDARIES)) };
     add('arguments at their boundaries', (one) => ({
       ...one,
-      registers: { ...one.registers, args },
+      registers: { ...one.registers, args, garbage, stackWords },
       returns: answers,
     }));
   }
@@ -84,7 +87,11 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
   if (count > 0) {
     const chosen = random.int(0, count - 1);
     add('one program recurs', (one) => withProgram(one, chosen, (prog) => ({ ...prog, running: true })));
-    add('all programs recur', (one) => withPrograms(one, (prog) => ({ ...prog, running: true })));
+    // Callees leave 1 in rcx, which a loop instruction would count down to 0.
+    add('all programs recur', (one) => ({
+      ...withPrograms(one, (prog) => ({ ...prog, running: true })),
+      registers: { ...one.registers, garbage: '0x1' },
+    }));
   }
   // Each program that runs reads the clock twice: every one starts at the awkward time once.
   for (let i = 0; i < count; i++) {
@@ -112,7 +119,7 @@ function ordinary(plain: ImageCase, random: Random): ImageCase {
   const one: ImageCase = {
     ...plain,
     // All 64 bits are random: a narrow argument has garbage above it.
-    registers: { args: words(), saved: words(), rax: word() },
+    registers: { args: words(), saved: words(), rax: word(), stackWords: 0, garbage: word() },
     returns: { original: word(), body: word() },
     statistics: false,
     clock: hex64(CLOCK),

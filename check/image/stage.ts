@@ -157,7 +157,8 @@ export class Stage {
   }
 
   static async open(options: StageOptions): Promise<Stage> {
-    const machine = await createMachine({ engine: options.engine });
+    // On the host's CPU, batches run at full speed; what is stepped is counted as ever.
+    const machine = await createMachine({ engine: options.engine, counting: false, timeLimitMs: 1000 });
     try {
       return new Stage(machine, options);
     } catch (error) {
@@ -227,6 +228,8 @@ export class Stage {
     put(CaseRecord.references, BigInt(this.#references + 8 * seat.number));
     put(CaseRecord.clock, BigInt(one.clock));
     put(CaseRecord.rax, BigInt(registers.rax));
+    put(CaseRecord.garbage, BigInt(registers.garbage));
+    put(CaseRecord.stackBytes, BigInt(8 * registers.stackWords));
     put(CaseRecord.ctxFrom, -8n);
     put(CaseRecord.ctxWords, BigInt(one.args.length + 2));
     put(CaseRecord.originalReply, BigInt(returns.original));
@@ -325,10 +328,10 @@ export class Stage {
     return match;
   }
 
-  /** Reads a case's counters, and leaves them at zero. */
-  takeCounters(ready: Ready): Counters[] {
+  /** A case's counters as they are. */
+  readCounters(ready: Ready): Counters[] {
     const { firstUnit } = ready.seat;
-    const found = ready.expected.counters.map((_, unit) => {
+    return ready.expected.counters.map((_, unit) => {
       const at = (BpfProgStats.size / 8) * (firstUnit + unit);
       const word = (field: number): bigint => this.#wide[at + field / 8] as bigint;
       return {
@@ -339,6 +342,11 @@ export class Stage {
         syncp: Number(word(BpfProgStats.syncp)),
       };
     });
+  }
+
+  /** Reads a case's counters, and leaves them at zero. */
+  takeCounters(ready: Ready): Counters[] {
+    const found = this.readCounters(ready);
     this.countersMatch(ready);
     return found;
   }

@@ -4,7 +4,7 @@
  */
 
 import type { Fault, RegisterName } from '../../emu/index.ts';
-import { Bug, type Kaddr } from '../../lib/index.ts';
+import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
 import { CALLER_BYTES } from './log.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
 
@@ -24,7 +24,7 @@ export interface Violation {
 export interface TracePoint {
   readonly offset: number;
   readonly regs: Readonly<Record<RegisterName, bigint>>;
-  /** The stack from `stackStart` on. */
+  /** The stack near the driver, from `stackStart` on. */
   readonly stack: Uint8Array;
   /** Where the log stands, in words. */
   readonly cursor: number;
@@ -69,10 +69,12 @@ export function stepThrough(
   { steps, keep }: { readonly steps: number; readonly keep: boolean },
 ): Stepped {
   const { stack: addresses, top } = stage.callers;
+  const [lowest] = addresses;
   const driverRsp = addresses[top];
   const cpu = stage.begin(ready, steps);
-  const { base } = cpu.stack;
-  if (driverRsp === undefined) throw new Bug('a stack that ends below the driver');
+  if (lowest === undefined || driverRsp === undefined) throw new Bug('a stack that ends below the driver');
+  // Whatever an image of any frame can reach, and what lies below it.
+  const base = addrAdd(lowest, -BELOW_BYTES);
   const size = Number(driverRsp - base) + CALLER_BYTES;
   const stack = stage.machine.memory.bytes(base, size);
   const before = new Uint8Array(size);

@@ -8,8 +8,10 @@ import { judge, type Verdict } from './judge.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
 import { type Stepped, stepThrough, type Violation } from './step-through.ts';
 
-/** Instructions that a case takes at most: the largest one, with programs that call again. */
-export const STEPS = 200_000;
+/** Instructions that a case takes at most: several times what the guest code needs for its log. */
+export function stepsFor(logWords: number): number {
+  return 4000 + 40 * logWords;
+}
 
 /** More words than any record has. */
 const RECORD_MOST = 64;
@@ -52,26 +54,28 @@ export interface Tried extends Remains {
 
 /**
  * Calls and judges a case.
- * @param watched whether every instruction is looked at for what it writes
+ * @param options.watched whether every instruction is looked at for what it writes
+ * @param options.blamed whether to look for the instruction at fault: slow
  * @returns `exact`: the log is to the last word what the kernel's frame makes of it
  */
 export function tryAlone(
   setting: Setting,
-  watched: boolean,
+  { watched, blamed }: { readonly watched: boolean; readonly blamed: boolean },
 ): { readonly findings: readonly Finding[]; readonly exact: boolean } {
   const { image } = setting;
   const { tried } = call(setting, watched ? { keep: false } : undefined);
   const verdicts = judge(tried);
   const exact = verdicts.length === 0 && isExact(tried);
-  if (verdicts.every(({ hint }) => hint === undefined)) {
+  if (!blamed || verdicts.every(({ hint }) => hint === undefined)) {
     return { findings: verdicts.map((verdict) => finding(verdict)), exact };
   }
-  const again = call(setting, { keep: true });
+  // What the image's own instruction did wrong is known already.
+  const known = verdicts.every(({ hint }) => hint?.what === 'instruction');
+  const again = call(setting, known ? undefined : { keep: true });
   const start = again.tried.ready.seat.place.image;
   const findings = verdicts.map((verdict) => {
     const { hint } = verdict;
-    const offset =
-      hint === undefined || again.stepped === undefined ? undefined : blame(hint, again.stepped, image);
+    const offset = hint === undefined ? undefined : blame(hint, again.stepped, image);
     if (offset === undefined) return finding(verdict);
     return finding(verdict, placeOf(offset, image, start, setting.stepAt(offset)));
   });
@@ -102,11 +106,10 @@ function call(
   stage.writeScripts(expectation, [ready]);
   // A record that is cut off must not be read on in what was there before.
   stage.log.fill(0n, 0, expectation.length + RECORD_MOST);
+  const steps = stepsFor(expectation.length);
   const stepped =
-    stepping === undefined
-      ? undefined
-      : stepThrough(stage, ready, image.length, { steps: STEPS, ...stepping });
-  const ended = stepped?.ended ?? (stage.call([ready], STEPS)[0] as Ended);
+    stepping === undefined ? undefined : stepThrough(stage, ready, image.length, { steps, ...stepping });
+  const ended = stepped?.ended ?? (stage.call([ready], steps)[0] as Ended);
   const counters = stage.takeCounters(ready);
   const tried: Tried = {
     ready,
