@@ -39,10 +39,10 @@ export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryC
   const functions = drawFunctions(random);
   const replaces = functions.some(({ site }) => site === 'nop') && random.once(5);
   const programs = drawPrograms(random, functions, replaces ? INSTEAD : AROUND);
-  const operations = random.once(60)
-    ? drawCrowd(random, functions)
-    : drawOperations(random, functions, programs);
-  const schedule = drawSchedule(random);
+  const isCrowd = random.once(60);
+  const operations = isCrowd ? drawCrowd(random, functions) : drawOperations(random, functions, programs);
+  // A call of a full image has thousands of instructions.
+  const schedule = drawSchedule(random, isCrowd ? [200, 1000] : [1, 2, 6, 12, 24, 24, 60, 200]);
   return {
     revision,
     preemption: !random.once(3),
@@ -55,10 +55,10 @@ export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryC
   };
 }
 
-function drawSchedule(random: Random): ScheduleSpec {
+function drawSchedule(random: Random, slices: readonly number[]): ScheduleSpec {
   return {
     seed: random.u32(),
-    slice: random.pick([1, 2, 6, 12, 24, 24, 60, 200]),
+    slice: random.pick(slices),
     host: random.pick([1, 2, 5, 10]),
     weights: {
       run: 20,

@@ -98,10 +98,10 @@ const LOGGED: readonly HistoryRule[] = [
   ...(['runs-agree', 'return-value', 'func-ip', 'read-side', 'recursion'] as const),
   ...(['counters-add-up', 'splats'] as const),
 ];
-/** Rules that need a race: races.test.ts. */
+/** Rules that need a race: mutants.test.ts. */
 const RACES: readonly HistoryRule[] = ['freed-image', 'freed-program'];
 
-test('every rule is tested here, in judge.test.ts or in races.test.ts', () => {
+test('every rule is tested here, in judge.test.ts or in mutants.test.ts', () => {
   const tested = [...Object.keys(SHOWN), ...LOGGED, ...RACES];
   expect(tested.sort()).toEqual(Object.keys(HISTORY_RULES).sort());
 });
