@@ -24,7 +24,7 @@ export type Column = (typeof COLUMNS)[number];
 /** What each column holds, for a legend. */
 export const LEGEND: Readonly<Record<Column, string>> = {
   site: "the call at the traced function's entry",
-  'save registers': 'frame, function address and argument stores',
+  'save registers': 'frame, argument count, function address and argument stores',
   'tramp enter': '__bpf_tramp_enter: a reference on the image',
   enter: 'the enter function of each program',
   'prog call': 'call of each program, and the program itself',
@@ -40,8 +40,10 @@ export const LEGEND: Readonly<Record<Column, string>> = {
 /** By the outermost steps of an image, and by those inside a program block. */
 const BY_STEP: Readonly<Record<string, Column>> = {
   prologue: 'save registers',
+  nr_regs: 'save registers',
   func_ip: 'save registers',
   save_regs: 'save registers',
+  save_args: 'save registers',
   __bpf_tramp_enter: 'tramp enter',
   enter: 'enter',
   run: 'prog call',
@@ -50,6 +52,7 @@ const BY_STEP: Readonly<Record<string, Column>> = {
   emit_align: 'fmod_ret',
   call_orig: 'call original',
   restore_regs: 'restore',
+  tail_call_ctx: 'restore',
   __bpf_tramp_exit: 'tramp exit',
   epilogue: 'epilogue',
 };

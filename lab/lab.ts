@@ -7,6 +7,7 @@ import {
   ATTACH_KINDS,
   type AttachKind,
   BpfProg,
+  type BuildConfig,
   introspect,
   Kernel,
   type KernelReport,
@@ -14,12 +15,15 @@ import {
   type ManagedRevision,
   managedRevision,
   type Placement,
+  type ProgType,
+  TrampLink,
   type Trampoline,
   unlinkProg,
 } from '../tramp/index.ts';
 import { readBytes } from './files.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
 import {
+  checkModel,
   checkSameShape,
   checkSite,
   findFunction,
@@ -45,8 +49,18 @@ export interface LabOptions {
   readonly stepLimit?: number;
   /** CONFIG_PREEMPTION; default true. */
   readonly preemption?: boolean;
+  /** How the kernel was built, as far as images show it (v6.1 on); default neither IBT nor return thunks. */
+  readonly config?: BuildConfig;
   /** How long detached programs stay; see KernelOptions. Default `kernel`. */
   readonly programLifetime?: 'kernel' | 'held';
+}
+
+export interface AttachOptions {
+  readonly sleepable?: boolean;
+  /** What bpf_get_attach_cookie answers the program there, 64 bits; v6.1 on. Default 0. */
+  readonly cookie?: bigint | number;
+  /** What it is loaded as, where that is not what its kind says; decides about recursion from v6.1 on. */
+  readonly type?: ProgType;
 }
 
 /** Longest C text that is read, its 0 included, bytes. */
@@ -84,6 +98,7 @@ export interface Attachment {
   readonly prog: BpfProg;
   readonly function: string;
   readonly kind: AttachKind;
+  readonly cookie: bigint;
   /** Takes the program off again. @throws KernelError */
   detach(): void;
 }
@@ -98,9 +113,23 @@ export interface TrampolineInfo {
   readonly bytes: Uint8Array;
 }
 
+/** @throws InputError for a cookie that is none, or that the revision cannot give */
+function cookieOf(kernel: Kernel, given: bigint | number | undefined): bigint {
+  if (given === undefined) return 0n;
+  const whole = typeof given === 'bigint' || Number.isSafeInteger(given);
+  const cookie = whole ? BigInt(given) : -1n;
+  if (cookie < 0n || cookie >= 1n << 64n) {
+    throw new InputError('cookie', undefined, `${given} is no 64-bit number; give 0 to 0xffffffffffffffff`);
+  }
+  if (cookie !== 0n && !kernel.rules.cookies) {
+    throw new InputError('cookie', undefined, `${kernel.revision} has no cookies; they come with v6.1`);
+  }
+  return cookie;
+}
+
 /** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
-  const { cpus, engine, counting, stepLimit, preemption, programLifetime } = options;
+  const { cpus, engine, counting, stepLimit, preemption, programLifetime, config } = options;
   const revision = managedRevision(String(options.revision ?? 'v5.15'));
   const machine = await createMachine({
     ...(cpus === undefined ? {} : { cpus }),
@@ -112,6 +141,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
     revision,
     ...(preemption === undefined ? {} : { preemption }),
     ...(programLifetime === undefined ? {} : { programLifetime }),
+    ...(config === undefined ? {} : { config }),
   });
   return new Lab(machine, kernel);
 }
@@ -221,12 +251,7 @@ export class Lab {
    * @throws InputError unknown function, or no prototype of it
    * @throws KernelError EINVAL no trace site, E2BIG, EBUSY, ENOTSUPP more than 6 arguments; nothing has changed then
    */
-  attach(
-    kind: AttachKind,
-    fn: string,
-    code: ProgramCode,
-    options: { readonly sleepable?: boolean } = {},
-  ): Attachment {
+  attach(kind: AttachKind, fn: string, code: ProgramCode, options: AttachOptions = {}): Attachment {
     const { kernel } = this;
     if (!ATTACH_KINDS.includes(kind)) {
       throw new InputError(
@@ -240,16 +265,20 @@ export class Lab {
     }
     const found = findFunction(this.#targets, fn);
     const model = findModel(found, this.#prototypes);
+    checkModel(kernel, model);
     checkSite(kernel, found);
+    const cookie = cookieOf(kernel, options.cookie);
     const prog = new BpfProg(kernel, {
       name: code.name,
       kind,
       bpfFunc: code.entry,
       sleepable: options.sleepable ?? false,
       callsGetFuncIp: code.callsGetFuncIp,
+      ...(options.type === undefined ? {} : { type: options.type }),
       release: code.put,
     });
     code.get();
+    const link = new TrampLink(prog, cookie);
     const trampoline = kernel.trampolines.get(kernel, trampolineKey(found), {
       addr: found.symbol.address,
       model,
@@ -260,7 +289,7 @@ export class Lab {
       kernel.settle();
     };
     try {
-      linkProg(kernel, prog, trampoline);
+      linkProg(kernel, link, trampoline);
     } catch (error) {
       drop();
       throw error;
@@ -270,13 +299,14 @@ export class Lab {
       prog,
       function: fn,
       kind,
+      cookie,
       detach: () => {
         this.#checkOpen();
         if (!this.#attached.delete(attachment)) {
           throw new InputError('detach', undefined, `${code.name} is detached from ${fn} already`);
         }
         try {
-          unlinkProg(kernel, prog, trampoline);
+          unlinkProg(kernel, link, trampoline);
         } finally {
           drop();
         }

@@ -1,4 +1,4 @@
-import { NOP5 } from '../jit/index.ts';
+import { ENDBR_BYTES, isEndbr, NOP5 } from '../jit/index.ts';
 import { addrAdd, InputError, type Kaddr, KernelError } from '../lib/index.ts';
 import {
   type AssembledText,
@@ -189,19 +189,28 @@ export function findFunction(targets: readonly Target[], name: string): TargetFu
   return first;
 }
 
+/** @throws KernelError EINVAL when trampolines of this revision cannot save its arguments. Kernel: btf_distill_func_proto */
+export function checkModel(kernel: Kernel, model: FuncModel): void {
+  const why = kernel.rules.refuseModel(model);
+  if (why !== undefined) throw new KernelError('EINVAL', 'btf_distill_func_proto', `${model.name}: ${why}`);
+}
+
 /** @throws KernelError EINVAL, saying what to do, when the function has no place for a trampoline's call */
 export function checkSite(kernel: Kernel, { target, symbol }: TargetFunction): void {
   const { name, address } = symbol;
   const op = 'bpf_check_attach_target';
-  if (kernel.ftrace.location(address) === address) return;
-  if (kernel.isPokableText(address) && startsWithNop(kernel.machine.memory.bytes(address, NOP5.length), 0))
-    return;
+  const { config, ftrace, machine, rules } = kernel;
+  const ibt = rules.siteAnywhere && config.ibt === true;
+  const endbr = ibt && isEndbr(machine.memory.bytes(address, ENDBR_BYTES));
+  const site = addrAdd(address, endbr ? ENDBR_BYTES : 0);
+  if (ftrace.location(site) === site) return;
+  if (kernel.isPokableText(address) && startsWithNop(machine.memory.bytes(site, NOP5.length), 0)) return;
   const inside = target.module.contents.sites.find((site) => site.function === name);
   if (inside !== undefined) {
     throw new KernelError(
       'EINVAL',
       op,
-      `the trace site of ${name} is ${inside.offset} bytes behind its entry; compile with -fcf-protection=none`,
+      `the trace site of ${name} is ${inside.offset} bytes behind its entry; compile with -fcf-protection=none, or have a v6 kernel with IBT`,
     );
   }
   throw new KernelError(

@@ -11,17 +11,20 @@ export interface ArgModel {
   readonly name: string | undefined;
   /** As C spells it, e.g. `unsigned long`, `const char *`, `u64`. */
   readonly type: string;
-  readonly sizeBytes: 1 | 2 | 4 | 8;
+  /** 1, 2, 4 or 8; of a struct 0 to 16. */
+  readonly sizeBytes: number;
   /** Integers only: whether the value is sign-extended when it is shown. */
   readonly signed: boolean;
   readonly pointer: boolean;
+  /** A struct by value, which v6.1 and later trace. Kernel: BTF_FMODEL_STRUCT_ARG */
+  readonly struct?: boolean;
 }
 
 /** The result. */
 export interface RetModel {
   readonly type: string;
-  /** 0 for void. */
-  readonly sizeBytes: 0 | 1 | 2 | 4 | 8;
+  /** 1, 2, 4 or 8; 0 for void. */
+  readonly sizeBytes: number;
   readonly signed: boolean;
   readonly pointer: boolean;
 }

@@ -3,27 +3,38 @@ import { type ErrnoName, KernelError } from '../lib/index.ts';
 /** A place where the kernel can fail. */
 export type FailPoint =
   | 'alloc-trampoline'
+  | 'alloc-ops'
   | 'alloc-progs'
+  | 'size'
   | 'alloc-im'
   | 'charge'
   | 'alloc-image'
   | 'percpu-ref'
   | 'emit'
+  | 'protect'
+  | 'filter'
   | 'register'
   | 'modify'
   | 'ftrace-hash'
   | 'unregister'
   | 'poke';
 
-/** The errno of each, in the order in which an attach meets them. */
+/**
+ * The errno of each, in the order in which an attach meets them. Those that not every revision passes:
+ * `alloc-ops` and `filter` (v6.1 on, where ftrace has the site), `size` and `protect` (v6.12).
+ */
 export const FAIL_POINTS: Readonly<Record<FailPoint, ErrnoName>> = {
   'alloc-trampoline': 'ENOMEM',
+  'alloc-ops': 'ENOMEM',
   'alloc-progs': 'ENOMEM',
+  size: 'EFAULT',
   'alloc-im': 'ENOMEM',
   charge: 'EPERM',
   'alloc-image': 'ENOMEM',
   'percpu-ref': 'ENOMEM',
   emit: 'EFAULT',
+  protect: 'EINVAL',
+  filter: 'ENOMEM',
   register: 'EBUSY',
   modify: 'ENODEV',
   'ftrace-hash': 'ENOMEM',

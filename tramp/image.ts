@@ -28,15 +28,13 @@ import {
 import { addrAdd, Bug, type ErrnoName, errnoName, type Kaddr, KernelError } from '../lib/index.ts';
 import type { Ksym } from './kallsyms.ts';
 import type { Kernel } from './kernel.ts';
+import type { TrampLink } from './link.ts';
 import { PercpuRef } from './percpu-ref.ts';
 import type { BpfProg } from './prog.ts';
 import { textPoke } from './text-poke.ts';
 
 /** Arguments that go in registers, and so into an image. */
 const MAX_ARGS = 6;
-
-/** Room of an image, bytes. */
-export const IMAGE_BYTES = 4096;
 
 /** A wait on the way to being freed. */
 type Wait = 'rcu-tasks-trace' | 'rcu-tasks' | 'percpu-ref' | 'rcu-tasks-epilogue';
@@ -61,6 +59,8 @@ export class TrampImage {
   readonly address: Kaddr;
   /** The code. */
   readonly image: Kaddr;
+  /** Room for it, bytes. */
+  readonly sizeBytes: number;
   readonly ksym: Ksym;
   readonly pcref: PercpuRef;
   ipAfterCall: Kaddr | undefined;
@@ -73,17 +73,20 @@ export class TrampImage {
   readonly #kernel: Kernel;
   #state: ImageState = 'live';
   #request: TrampolineRequest | undefined;
+  /** What was emitted and is not in its place yet. */
+  #draft: Uint8Array | undefined;
   #code: Code | undefined;
   /** Programs that this image keeps loaded; only with the `held` lifetime. */
   #held: BpfProg[] = [];
   #released: () => void = () => undefined;
 
   /** @param image room for the code, not written yet */
-  constructor(kernel: Kernel, name: string, address: Kaddr, image: Kaddr) {
+  constructor(kernel: Kernel, name: string, address: Kaddr, image: Kaddr, sizeBytes: number) {
     const { memory } = kernel.machine;
     this.#kernel = kernel;
     this.address = address;
     this.image = image;
+    this.sizeBytes = sizeBytes;
     this.pcref = new PercpuRef(
       kernel.machine,
       kernel.grace,
@@ -91,7 +94,7 @@ export class TrampImage {
       () => this.#released(),
       kernel.bugs,
     );
-    this.ksym = { name, start: this.image, sizeBytes: IMAGE_BYTES, kind: 'bpf', code: () => this.code() };
+    this.ksym = { name, start: this.image, sizeBytes, kind: 'bpf', code: () => this.code() };
     memory.writeU64(addrAdd(this.address, Field.image), this.image);
   }
 
@@ -112,11 +115,11 @@ export class TrampImage {
   }
 
   /**
-   * Emits into the image.
-   * @param progs the programs it calls
+   * Emits for the image, which is not executable with it before `protect`. Once more is allowed until then.
+   * @param links the programs it calls
    * @throws KernelError what arch_prepare_bpf_trampoline refuses
    */
-  write(request: TrampolineRequest, progs: readonly BpfProg[]): void {
+  write(request: TrampolineRequest, links: readonly TrampLink[]): void {
     const { bugs, fail } = this.#kernel;
     fail.pass('emit');
     if (bugs.has('T2') && request.argSizes.length >= MAX_ARGS) {
@@ -128,11 +131,13 @@ export class TrampImage {
       throw new KernelError(code, 'arch_prepare_bpf_trampoline', `${request.name}: ${prepared.why}`);
     }
     const { memory } = this.#kernel.machine;
-    this.#kernel.machine.patchText(this.image, prepared.bytes);
+    this.#draft = prepared.bytes;
     this.#request = request;
-    this.nrSleepable = progs.filter(({ sleepable }) => sleepable).length;
+    this.#code = undefined;
+    this.nrSleepable = links.filter(({ prog }) => prog.sleepable).length;
+    this.dropProgs();
     if (this.#kernel.programLifetime === 'held') {
-      for (const prog of progs) {
+      for (const { prog } of links) {
         prog.get();
         this.#held.push(prog);
       }
@@ -144,6 +149,19 @@ export class TrampImage {
       memory.writeU64(addrAdd(this.address, Field.ipAfterCall), this.ipAfterCall);
       memory.writeU64(addrAdd(this.address, Field.ipEpilogue), this.ipEpilogue);
     }
+  }
+
+  /**
+   * Puts what was written where CPUs can execute it, and nobody can write it any more.
+   * @throws KernelError where that can fail: v6.12
+   * Kernel: set_memory_ro, set_memory_x (v6.1); arch_protect_bpf_trampoline (v6.12). Before, an image is
+   * writable and executable all its life.
+   */
+  protect(): void {
+    if (this.#draft === undefined) throw new Bug(`${this.ksym.name} is not written`);
+    if (this.#kernel.rules.imageMemory === 'pack') this.#kernel.fail.pass('protect');
+    this.#kernel.machine.patchText(this.image, this.#draft);
+    this.#draft = undefined;
   }
 
   /** The bytes as they stand in memory now. */
@@ -178,25 +196,26 @@ export class TrampImage {
 }
 
 /**
- * Allocates an image: struct, charge, page, percpu_ref, symbol. Each failure undoes what went before.
+ * Allocates an image: struct, charge, memory, percpu_ref, symbol. Each failure undoes what went before.
+ * @param index the image's number, where images have one
  * @throws KernelError ENOMEM; EPERM over the charge limit. Kernel: bpf_tramp_image_alloc
  */
-export function imageAlloc(kernel: Kernel, key: bigint, index: number): TrampImage {
-  const { bugs, fail, machine, modmem } = kernel;
-  const name = `bpf_trampoline_${key}_${index >>> 0}`;
+export function imageAlloc(kernel: Kernel, key: bigint, index: number, sizeBytes: number): TrampImage {
+  const { bugs, fail, machine, modmem, rules } = kernel;
+  const name = `bpf_trampoline_${key}${rules.numbersImages ? `_${index >>> 0}` : ''}`;
   const undo: (() => void)[] = [];
   try {
     fail.pass('alloc-im');
     const address = machine.memory.kmalloc(Field.size, `bpf_tramp_image ${name}`);
     if (!bugs.has('im-kept')) undo.push(() => machine.memory.kfree(address));
     fail.pass('charge');
-    modmem.charge(1);
-    if (!bugs.has('charge-kept')) undo.push(() => modmem.uncharge(1));
+    modmem.charge(sizeBytes);
+    if (!bugs.has('charge-kept')) undo.push(() => modmem.uncharge(sizeBytes));
     fail.pass('alloc-image');
-    const image = machine.memory.allocText(IMAGE_BYTES, name);
-    if (!bugs.has('text-kept')) undo.push(() => machine.memory.freeText(image));
+    const image = kernel.imageMemory.alloc(sizeBytes, name);
+    if (!bugs.has('text-kept')) undo.push(() => kernel.imageMemory.free(image));
     fail.pass('percpu-ref');
-    const im = new TrampImage(kernel, name, address, image);
+    const im = new TrampImage(kernel, name, address, image, sizeBytes);
     kernel.kallsyms.add(im.ksym);
     kernel.images.add(im);
     return im;
@@ -212,8 +231,8 @@ export function imageFree(kernel: Kernel, im: TrampImage): void {
   const { memory } = kernel.machine;
   if (im.state === 'freed') throw new Bug(`${im.ksym.name} is freed twice`);
   if (!bugs.has('ksym-kept')) kernel.kallsyms.remove(im.ksym);
-  memory.freeText(im.image);
-  if (!bugs.has('uncharged-never')) kernel.modmem.uncharge(1);
+  kernel.imageMemory.free(im.image);
+  if (!bugs.has('uncharged-never')) kernel.modmem.uncharge(im.sizeBytes);
   if (!bugs.has('pcref-kept')) im.pcref.exit();
   memory.kfree(im.address);
   if (!bugs.has('programs-kept')) im.dropProgs();
@@ -257,9 +276,11 @@ function entryWaits({ bugs, programLifetime }: Kernel, im: TrampImage): Wait[] {
 }
 
 /** An image that calls the original: calls hold the percpu_ref, from a little after their start to a little before their end. */
-function callingWaits({ bugs, preemption }: Kernel): Wait[] {
+function callingWaits(kernel: Kernel): Wait[] {
+  const { bugs, rules } = kernel;
   // A task preempted before __bpf_tramp_enter holds no reference yet.
-  const before: Wait[] = preemption && !bugs.has('no-tasks-before-kill') ? ['rcu-tasks'] : [];
+  const waits = rules.waitsBeforeKill(kernel) && !bugs.has('no-tasks-before-kill');
+  const before: Wait[] = waits ? ['rcu-tasks'] : [];
   const after: Wait[] = bugs.has('no-tasks-after-release') ? [] : ['rcu-tasks-epilogue'];
   if (bugs.has('swap-tasks-kill')) return ['percpu-ref', ...before, ...after];
   return [...before, 'percpu-ref', ...after];

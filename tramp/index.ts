@@ -1,8 +1,11 @@
 export { attachProg, detachProg } from './attach.ts';
 export { KERNEL_BUGS, type KernelBug, type KernelBugs, MANAGER_BUGS } from './bugs.ts';
 export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
-export { Ftrace } from './ftrace.ts';
-export { IMAGE_BYTES, type ImageState, type TrampImage } from './image.ts';
+export { Ftrace, type FtraceCommand, type FtraceOps } from './ftrace.ts';
+export { FtraceCaller } from './ftrace-caller.ts';
+export type { ImageState, TrampImage } from './image.ts';
+export { CHUNK_BYTES, IMAGE_BYTES, type ImageMemory, PackMemory, PageMemory } from './image-memory.ts';
+export { imageRequest, imageSize, type Unplaced } from './image-request.ts';
 export {
   formatReport,
   type ImageInfo,
@@ -16,22 +19,30 @@ export {
   type TrampolineState,
 } from './introspect.ts';
 export { Kallsyms, type Ksym, type KsymHit, type KsymKind } from './kallsyms.ts';
-export { Kernel, type KernelOptions } from './kernel.ts';
+export { type BuildConfig, Kernel, type KernelOptions } from './kernel.ts';
+export { TrampLink } from './link.ts';
+export { Livepatch, livepatch } from './livepatch.ts';
 export { loadModule, type Placement, resolveSymbol } from './load-module.ts';
 export { ModmemCharge } from './modmem.ts';
 export { KModule, type ModuleContents, ModuleText } from './module.ts';
+export { Mutex } from './mutex.ts';
 export { PercpuRef } from './percpu-ref.ts';
 export {
   ATTACH_KINDS,
   type AttachKind,
   BpfProg,
+  helperPair,
   PROG_KINDS,
+  PROG_TYPES,
   type ProgCounters,
   type ProgKind,
   type ProgOptions,
+  type ProgType,
   trampKind,
 } from './prog.ts';
 export { GracePeriods, RCU_FLAVOURS, RcuFlavour, type RcuFlavourName, type RcuTask } from './rcu.ts';
+export { managers } from './rev/managers.ts';
+export type { FlagQuestion, ManagerRules, WaitConfig } from './rev/rules.ts';
 export { MANAGED_REVISIONS, type ManagedRevision, managedRevision } from './revisions.ts';
 export { RuntimeText } from './runtime-text.ts';
 export { type RunOutcome, Scheduler } from './sched.ts';

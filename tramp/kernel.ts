@@ -6,29 +6,41 @@ import {
   revisions,
   SCHEDULE,
   TaskStruct,
+  type TrampolineConfig,
 } from '../jit/index.ts';
 import { addrAdd, type Kaddr } from '../lib/index.ts';
 import type { KernelBug, KernelBugs } from './bugs.ts';
 import { FailPoints } from './failpoints.ts';
 import { Ftrace } from './ftrace.ts';
 import type { TrampImage } from './image.ts';
+import { type ImageMemory, PackMemory, PageMemory } from './image-memory.ts';
 import { Kallsyms } from './kallsyms.ts';
 import { ModmemCharge } from './modmem.ts';
 import { type KModule, ModuleText } from './module.ts';
 import type { BpfProg } from './prog.ts';
 import { GracePeriods, type RcuTask } from './rcu.ts';
+import { managers } from './rev/managers.ts';
+import type { ManagerRules } from './rev/rules.ts';
 import { type ManagedRevision, managedRevision } from './revisions.ts';
 import { RuntimeText } from './runtime-text.ts';
 import type { Scheduler } from './sched.ts';
 import { TextPoker } from './text-poke.ts';
 import { TrampolineTable } from './trampoline.ts';
 
+/** How the kernel was built and on which CPU it runs, as far as images and patches show it (v6.1 on). Default: no. */
+export type BuildConfig = Omit<TrampolineConfig, 'origCallStartsWithEndbr'>;
+
 export interface KernelOptions {
   readonly revision: ManagedRevision;
+  readonly config?: BuildConfig;
   /** Emitter to use in place of the revision's own. */
   readonly emitter?: Revision;
   /** CONFIG_PREEMPTION: decides how a retired image is waited for. Default true. */
   readonly preemption?: boolean;
+  /** CONFIG_TASKS_RCU: what v6.12 looks at in its place. Default as `preemption`, which selects it. */
+  readonly tasksRcu?: boolean;
+  /** CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS: without it, v6 kernels cannot trace ftrace's sites. Default true. */
+  readonly directCalls?: boolean;
   /** Pages of executable memory that images may take in all. Default: no limit that matters. */
   readonly modmemLimitPages?: number;
   /**
@@ -42,6 +54,9 @@ export interface KernelOptions {
   readonly bugs?: readonly KernelBug[];
 }
 
+/** A limit that does not matter: 16 TiB. */
+const NO_LIMIT_PAGES = 2 ** 32;
+
 /**
  * What of a running kernel the trampolines stand on: its text with the enter and exit functions, the
  * symbol table, ftrace's sites, grace periods, and the knobs. One per machine.
@@ -50,7 +65,12 @@ export class Kernel {
   readonly machine: Machine;
   readonly revision: ManagedRevision;
   readonly emitter: Revision;
+  /** What this revision does differently from others. */
+  readonly rules: ManagerRules;
+  readonly config: BuildConfig;
   readonly preemption: boolean;
+  readonly tasksRcu: boolean;
+  readonly directCalls: boolean;
   readonly programLifetime: 'kernel' | 'held';
   readonly bugs: KernelBugs;
   /** Where operations can be made to fail. */
@@ -67,6 +87,7 @@ export class Kernel {
   readonly ftrace: Ftrace;
   readonly grace: GracePeriods;
   readonly modmem: ModmemCharge;
+  readonly imageMemory: ImageMemory;
   readonly trampolines: TrampolineTable = new TrampolineTable();
   /** What is loaded, oldest first. */
   readonly modules: KModule[] = [];
@@ -91,16 +112,21 @@ export class Kernel {
     this.machine = machine;
     this.revision = managedRevision(options.revision);
     this.emitter = options.emitter ?? revisions[this.revision];
+    this.rules = managers[this.revision];
+    this.config = options.config ?? {};
     this.preemption = options.preemption ?? true;
+    this.directCalls = options.directCalls ?? true;
+    this.tasksRcu = options.tasksRcu ?? this.preemption;
     const bugs: KernelBugs = new Set(options.bugs);
     this.bugs = bugs;
     this.grace = new GracePeriods(() => this.tasks(), this.preemption, bugs);
     this.programLifetime = options.programLifetime ?? 'kernel';
     this.kallsyms = new Kallsyms(bugs);
     this.text = new TextPoker(machine, () => this.sync(), bugs);
-    this.modmem = new ModmemCharge(options.modmemLimitPages ?? Number.MAX_SAFE_INTEGER);
+    this.modmem = new ModmemCharge(options.modmemLimitPages ?? NO_LIMIT_PAGES, this.rules.chargeUnitBytes);
     this.ftrace = new Ftrace(machine, this.text, this.fail, bugs);
-    machine.locate = (address) => this.kallsyms.locate(address);
+    this.imageMemory = this.rules.imageMemory === 'page' ? new PageMemory(machine) : new PackMemory(machine);
+    machine.locate = (address) => this.kallsyms.locate(address) ?? this.imageMemory.freedAt(address);
 
     this.#initTasks = machine.cpus.map(({ id }) => machine.current(id));
     this.#runtime = new RuntimeText(machine, this.kallsyms, this.text, this.revision, {
@@ -125,6 +151,12 @@ export class Kernel {
 
   set clock(nanoseconds: bigint) {
     this.#runtime.clock = nanoseconds;
+  }
+
+  /** Waits: time passes, and the other CPUs run. */
+  msleep(milliseconds: number): void {
+    this.clock += BigInt(milliseconds) * 1_000_000n;
+    this.sync();
   }
 
   /** How often a CPU entered a sleepable program where sleeping was not allowed. */
@@ -189,6 +221,7 @@ export class Kernel {
     ]) {
       memory.writeU32(addrAdd(task, field), 0);
     }
+    memory.writeU64(addrAdd(task, TaskStruct.bpfCtx), 0n);
     memory.writeU32(percpu.address(percpu.vars.preemptCount, cpu), 0);
   }
 

@@ -1,27 +1,45 @@
 import { KernelError } from '../lib/index.ts';
 
-/** Pages of executable memory charged to BPF. Kernel: bpf_jit_charge_modmem, kernel/bpf/core.c */
+const PAGE_BYTES = 4096;
+
+/**
+ * Executable memory charged to BPF: by the page before v6.1, by the byte from then on.
+ * Kernel: bpf_jit_charge_modmem, kernel/bpf/core.c
+ */
 export class ModmemCharge {
   readonly limitPages: number;
-  #pages = 0;
+  readonly #unitBytes: number;
+  #units = 0;
 
-  constructor(limitPages: number) {
+  /** @param unitBytes what one unit of charge stands for; default a page */
+  constructor(limitPages: number, unitBytes: number = PAGE_BYTES) {
     this.limitPages = limitPages;
+    this.#unitBytes = unitBytes;
   }
 
+  /** What is charged, in the revision's units. */
+  get units(): number {
+    return this.#units;
+  }
+
+  get bytes(): number {
+    return this.#units * this.#unitBytes;
+  }
+
+  /** The same in pages; not a whole number where images share a page. */
   get pages(): number {
-    return this.#pages;
+    return this.bytes / PAGE_BYTES;
   }
 
   /** @throws KernelError EPERM over the limit */
-  charge(pages: number): void {
-    if (this.#pages + pages > this.limitPages) {
+  charge(sizeBytes: number): void {
+    if ((this.bytes + sizeBytes) / PAGE_BYTES > this.limitPages) {
       throw new KernelError('EPERM', 'bpf_jit_charge_modmem', `the limit is ${this.limitPages} pages`);
     }
-    this.#pages += pages;
+    this.#units += sizeBytes / this.#unitBytes;
   }
 
-  uncharge(pages: number): void {
-    this.#pages -= pages;
+  uncharge(sizeBytes: number): void {
+    this.#units -= sizeBytes / this.#unitBytes;
   }
 }

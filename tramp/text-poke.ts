@@ -14,7 +14,7 @@
  */
 
 import type { Machine, Vcpu } from '../emu/index.ts';
-import { decidePoke, NOP5, POKE_BYTES, type PokeType, patchBytes } from '../jit/index.ts';
+import { decidePoke, ENDBR_BYTES, NOP5, POKE_BYTES, type PokeType, patchBytes } from '../jit/index.ts';
 import {
   addrAdd,
   Bug,
@@ -138,16 +138,19 @@ export function textPoke(
 ): boolean {
   kernel.fail.pass('poke');
   const { memory } = kernel.machine;
+  const ibt = kernel.config.ibt ?? false;
   const isText = kernel.isPokableText(ip);
-  const prior = isText ? memory.bytes(ip, POKE_BYTES) : new Uint8Array(POKE_BYTES);
+  // an ENDBR may come first
+  const sizeBytes = ibt ? ENDBR_BYTES + POKE_BYTES : POKE_BYTES;
+  const prior = isText ? memory.bytes(ip, sizeBytes) : new Uint8Array(sizeBytes);
   const expected = kernel.bugs.has('poke-unchecked') ? patchBytes(type, ip, oldAddr) : undefined;
-  const { ret, write } = decidePoke(
+  const { ret, write, offset } = decidePoke(
     kernel.revision,
-    { ip, type, oldAddr, newAddr, isText },
+    { ip, type, oldAddr, newAddr, isText, ibt },
     expected ?? prior,
   );
   if (ret < 0) throw new KernelError(errnoName(-ret) as ErrnoName, 'bpf_arch_text_poke', `at ${hex64(ip)}`);
   if (write === undefined) return false;
-  kernel.text.poke(ip, write);
+  kernel.text.poke(addrAdd(ip, offset), write);
   return true;
 }

@@ -11,9 +11,20 @@
 import { TrampFlag, type TrampolineRequest } from '../jit/index.ts';
 import { Bug, type Kaddr, KernelError } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
-import { IMAGE_BYTES, imageAlloc, imageFree, imagePut, type TrampImage } from './image.ts';
+import {
+  type EntryCall,
+  modifyFentry,
+  moduleGet,
+  registerFentry,
+  trampOps,
+  unregisterFentry,
+} from './entry.ts';
+import { imageAlloc, imageFree, imagePut, type TrampImage } from './image.ts';
+import { imageRequest, imageSize } from './image-request.ts';
 import type { Kernel } from './kernel.ts';
+import { linkOf, type TrampLink } from './link.ts';
 import type { KModule } from './module.ts';
+import { Mutex } from './mutex.ts';
 import { type BpfProg, PROG_KINDS, type ProgKind, trampKind } from './prog.ts';
 import { textPoke } from './text-poke.ts';
 
@@ -24,6 +35,8 @@ export const MAX_TRAMP_PROGS = 38;
 export interface AttachTarget {
   readonly addr: Kaddr;
   readonly model: FuncModel;
+  /** The BPF program that the function is, if it is one. Kernel: prog->aux->dst_prog */
+  readonly prog?: BpfProg;
 }
 
 /** All that is attached to one function. Kernel: struct bpf_trampoline */
@@ -32,23 +45,42 @@ export class Trampoline {
   references = 1;
   /** Set once, by the first get that knows it. */
   func: AttachTarget | undefined;
-  ftraceManaged = false;
-  module: KModule | undefined;
+  /** The call at the function's entry. */
+  readonly entry: EntryCall;
   /** Attached programs, newest first. */
-  readonly progs: Readonly<Record<ProgKind, BpfProg[]>> = { fentry: [], fmod_ret: [], fexit: [] };
+  readonly links: Readonly<Record<ProgKind, TrampLink[]>> = { fentry: [], fmod_ret: [], fexit: [] };
   /** The program that stands in for the function. */
   extension: BpfProg | undefined;
   curImage: TrampImage | undefined;
-  /** Number of the next image; 0 when there is none. */
+  /** Number of the next image, where images have one; 0 when there is none. */
   selector = 0;
+  /** Flags of the last update that was tried, where they are kept. */
+  flags = 0;
+  readonly mutex: Mutex;
 
-  constructor(key: bigint) {
+  constructor(kernel: Kernel, key: bigint) {
     this.key = key;
+    this.mutex = new Mutex(`the mutex of trampoline ${key}`);
+    this.entry = { ftraceManaged: false, module: undefined, ops: trampOps(kernel, this) };
   }
 
   get target(): AttachTarget {
     if (this.func === undefined) throw new Bug(`trampoline ${this.key} has no function yet`);
     return this.func;
+  }
+
+  get ftraceManaged(): boolean {
+    return this.entry.ftraceManaged;
+  }
+
+  get module(): KModule | undefined {
+    return this.entry.module;
+  }
+
+  /** The programs of its links. */
+  get progs(): Readonly<Record<ProgKind, readonly BpfProg[]>> {
+    const of = (kind: ProgKind): BpfProg[] => this.links[kind].map(({ prog }) => prog);
+    return { fentry: of('fentry'), fmod_ret: of('fmod_ret'), fexit: of('fexit') };
   }
 }
 
@@ -82,15 +114,21 @@ export class TrampolineTable {
       return found;
     }
     kernel.fail.pass('alloc-trampoline');
-    const tr = new Trampoline(key);
+    const tr = new Trampoline(kernel, key);
     bucket.unshift(tr);
     return tr;
   }
 
-  /** As lookup, and names the traced function if this is the first to do so. Kernel: bpf_trampoline_get */
+  /**
+   * As lookup, and names the traced function if this is the first to do so. From v6.1 on, a function that can
+   * end in a tail call has its count passed through from then on. Kernel: bpf_trampoline_get; bpf_check_attach_target
+   */
   get(kernel: Kernel, key: bigint, target: AttachTarget): Trampoline {
     const tr = this.lookup(kernel, key);
     tr.func ??= target;
+    if (kernel.rules.keepsFlags && target.prog?.tailCallReachable === true) {
+      tr.flags |= TrampFlag.TAIL_CALL_CTX;
+    }
     return tr;
   }
 
@@ -101,9 +139,12 @@ export class TrampolineTable {
   put(kernel: Kernel, tr: Trampoline): void {
     if (tr.references === 0) throw new Bug(`trampoline ${tr.key} is put once too often`);
     if (--tr.references > 0) return;
-    if (kernel.warnOn(tr.progs.fentry.length > 0, `bpf_trampoline_put: ${tr.key} has fentry programs`))
-      return;
-    if (kernel.warnOn(tr.progs.fexit.length > 0, `bpf_trampoline_put: ${tr.key} has fexit programs`)) return;
+    for (const kind of kernel.rules.warnsOnPut) {
+      if (kernel.warnOn(tr.links[kind].length > 0, `bpf_trampoline_put: ${tr.key} has ${kind} programs`))
+        return;
+    }
+    kernel.warnOn(tr.mutex.held, `bpf_trampoline_put: ${tr.mutex.name} is taken`);
+    tr.entry.ops?.filter.clear();
     const bucket = this.#bucket(tr.key);
     bucket.splice(bucket.indexOf(tr), 1);
   }
@@ -126,23 +167,32 @@ export class TrampolineTable {
 /**
  * Attaches a program and puts the new image in place. On error everything is as before.
  *
+ * @param what a program, which stands for its own link, or a link of it
  * @throws KernelError EBUSY a freplace program is there, or this one is attached already; E2BIG too
  *   many programs; or what `update` met
  *
  * Kernel: bpf_trampoline_link_prog
  */
-export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+export function linkProg(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampoline): void {
+  tr.mutex.with(() => linkLocked(kernel, what, tr));
+}
+
+/** As `linkProg`, with the trampoline's mutex held. Kernel: __bpf_trampoline_link_prog */
+export function linkLocked(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampoline): void {
   const op = 'bpf_trampoline_link_prog';
+  const link = linkOf(what);
+  const { prog } = link;
   const { model } = tr.target;
-  const { bugs } = kernel;
+  const { bugs, rules } = kernel;
   const kind = kindOf(kernel, prog, tr);
   if (tr.extension !== undefined && !bugs.has('replaced-unchecked')) {
     throw new KernelError('EBUSY', op, `${model.name} is replaced by ${tr.extension.name}`);
   }
   if (kind === 'replace') {
-    const traced = tr.progs.fentry.length + tr.progs.fexit.length > 0;
+    const traced = rules.blocksReplacement.some((list) => tr.links[list].length > 0);
     if (traced && !bugs.has('traced-unchecked')) {
-      throw new KernelError('EBUSY', op, `${model.name} has fentry or fexit programs`);
+      const kinds = rules.blocksReplacement.join(' or ');
+      throw new KernelError('EBUSY', op, `${model.name} has ${kinds} programs`);
     }
     linkExtension(kernel, prog, tr);
     return;
@@ -150,20 +200,35 @@ export function linkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   if (!hasRoom(kernel, tr, kind)) {
     throw new KernelError('E2BIG', op, `${model.name} has ${MAX_TRAMP_PROGS} programs already`);
   }
-  if (prog.linked && !bugs.has('linked-unchecked')) {
+  const list = tr.links[kind];
+  if (rules.alreadyLinked(link, list) && !bugs.has('linked-unchecked')) {
     throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
   }
-  const list = tr.progs[kind];
-  if (bugs.has('oldest-first')) list.push(prog);
-  else list.unshift(prog);
-  prog.linked = true;
+  const letGo = rules.moduleHeldBy === 'program' ? holdModule(kernel, prog, tr) : undefined;
+  if (bugs.has('oldest-first')) list.push(link);
+  else list.unshift(link);
+  link.linked = true;
   try {
     update(kernel, tr);
   } catch (error) {
-    if (!bugs.has('listed-kept')) list.splice(list.indexOf(prog), 1);
-    if (!bugs.has('linked-kept')) prog.linked = false;
+    if (!bugs.has('module-kept')) letGo?.();
+    if (!bugs.has('listed-kept')) list.splice(list.indexOf(link), 1);
+    if (!bugs.has('linked-kept')) link.linked = false;
     throw error;
   }
+}
+
+/**
+ * Has a program keep the module of what it traces. Simplified: the kernel does so when the program is loaded,
+ * here it is told its target when it is attached.
+ * @throws KernelError ENOENT when the module is going. Kernel: bpf_check_attach_target, kernel/bpf/verifier.c
+ */
+function holdModule(kernel: Kernel, prog: BpfProg, { target }: Trampoline): (() => void) | undefined {
+  const module = moduleGet(kernel, target.addr);
+  if (module === undefined) return undefined;
+  const undo = prog.holdModule(module);
+  if (undo === undefined) module.put();
+  return undo;
 }
 
 /** The list that a program belongs to. */
@@ -171,21 +236,33 @@ function kindOf({ bugs }: Kernel, { kind }: BpfProg, { target }: Trampoline): Pr
   return kind === 'lsm' && bugs.has('lsm-by-name') ? 'fmod_ret' : trampKind(kind, target.model);
 }
 
-/** Whether a list can take one more. The kernel counts fentry and fexit together and forgets fmod_ret, which then overflows its array. */
-function hasRoom({ bugs }: Kernel, { progs }: Trampoline, kind: ProgKind): boolean {
+/**
+ * Whether a list can take one more. v5 kernels count fentry and fexit together and forget fmod_ret, which then
+ * overflows its array.
+ */
+function hasRoom({ bugs, rules }: Kernel, { links }: Trampoline, kind: ProgKind): boolean {
   const limit = bugs.has('one-too-few') ? MAX_TRAMP_PROGS - 1 : MAX_TRAMP_PROGS;
-  const counted = progs.fentry.length + (bugs.has('fexit-uncounted') ? 0 : progs.fexit.length);
-  const overflows = progs[kind].length >= limit && !bugs.has('T1');
+  const forgotten = (list: ProgKind): boolean =>
+    (list === 'fexit' && bugs.has('fexit-uncounted')) || (list === 'fmod_ret' && bugs.has('T1'));
+  const counted = rules.counted
+    .filter((list) => !forgotten(list))
+    .reduce((sum, list) => sum + links[list].length, 0);
+  const overflows = links[kind].length >= limit && !bugs.has('T1');
   return counted < limit && !overflows;
 }
 
 /** Jumps from the function's entry to the program that replaces it. */
 function linkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+  const { addr, prog: replaced } = tr.target;
+  if (kernel.rules.guardsReplaced) replaced?.extend();
   tr.extension = prog;
   try {
-    textPoke(kernel, tr.target.addr, 'JUMP', null, prog.bpfFunc);
+    textPoke(kernel, addr, 'JUMP', null, prog.bpfFunc);
   } catch (error) {
-    if (!kernel.bugs.has('T13')) tr.extension = undefined;
+    if (!kernel.bugs.has('T13')) {
+      tr.extension = undefined;
+      if (kernel.rules.guardsReplaced) replaced?.unextend();
+    }
     throw error;
   }
   // no image keeps it, so the jump does
@@ -194,10 +271,14 @@ function linkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
 
 /** Jumps no more. With the `held` lifetime the program stays until no task that jumped can be in it. */
 function unlinkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
-  const { addr, model } = tr.target;
+  const { addr, model, prog: replaced } = tr.target;
   if (tr.extension !== prog) throw new Bug(`${prog.name} does not replace ${model.name}`);
   if (!kernel.bugs.has('replacement-recorded')) tr.extension = undefined;
-  textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
+  try {
+    textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
+  } finally {
+    if (kernel.rules.guardsReplaced) replaced?.unextend();
+  }
   if (!holdsExtension(kernel)) return;
   const { grace } = kernel;
   grace.callRcuTasks(() => grace.callRcuTasksTrace(() => prog.put()));
@@ -210,31 +291,39 @@ function holdsExtension({ bugs, programLifetime }: Kernel): boolean {
 /**
  * Detaches a program. As in the kernel it is off the list even when putting the new image in place fails.
  *
+ * @param what a program, which stands for its own link, or a link of it
  * @throws KernelError what `update` met
  *
  * Kernel: bpf_trampoline_unlink_prog
  */
-export function unlinkProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
-  const { model } = tr.target;
-  const kind = kindOf(kernel, prog, tr);
-  if (kind === 'replace') {
-    unlinkExtension(kernel, prog, tr);
-    return;
-  }
-  const list = tr.progs[kind];
-  const index = list.indexOf(prog);
-  if (index < 0) throw new Bug(`program ${prog.name} is not attached to ${model.name}`);
-  list.splice(index, 1);
-  prog.linked = false;
-  update(kernel, tr);
+export function unlinkProg(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampoline): void {
+  tr.mutex.with(() => {
+    const link = linkOf(what);
+    const { model } = tr.target;
+    const kind = kindOf(kernel, link.prog, tr);
+    if (kind === 'replace') {
+      unlinkExtension(kernel, link.prog, tr);
+      return;
+    }
+    const list = tr.links[kind];
+    const index = list.indexOf(link);
+    if (index < 0) throw new Bug(`program ${link.prog.name} is not attached to ${model.name}`);
+    list.splice(index, 1);
+    link.linked = false;
+    update(kernel, tr);
+  });
 }
 
-/** Makes the image and the call at the function's entry agree with the lists. Kernel: bpf_trampoline_update */
-function update(kernel: Kernel, tr: Trampoline): void {
+/**
+ * Makes the image and the call at the function's entry agree with the lists. The trampoline's mutex is held.
+ * @param locksFtrace false when ftrace asks for it, and holds its mutex already
+ * Kernel: bpf_trampoline_update
+ */
+export function update(kernel: Kernel, tr: Trampoline, locksFtrace: boolean = true): void {
   const { curImage } = tr;
-  const { bugs, fail } = kernel;
+  const { bugs, fail, rules } = kernel;
   fail.pass('alloc-progs');
-  if (PROG_KINDS.every((kind) => tr.progs[kind].length === 0)) {
+  if (PROG_KINDS.every((kind) => tr.links[kind].length === 0)) {
     if (curImage === undefined) throw new Bug(`trampoline ${tr.key} had nothing attached`);
     if (bugs.has('early-put-last')) imagePut(kernel, curImage);
     try {
@@ -248,115 +337,59 @@ function update(kernel: Kernel, tr: Trampoline): void {
     return;
   }
 
-  const im = imageAlloc(kernel, tr.key, tr.selector);
+  const before = tr.flags;
+  let im: TrampImage;
   try {
-    im.write(
-      request(kernel, tr, im),
-      PROG_KINDS.flatMap((kind) => tr.progs[kind]),
-    );
-    kernel.warnOn(
-      curImage !== undefined && tr.selector === 0,
-      'bpf_trampoline_update: an image without number',
-    );
-    kernel.warnOn(
-      curImage === undefined && tr.selector !== 0,
-      'bpf_trampoline_update: a number without image',
-    );
-    if (curImage !== undefined && bugs.has('early-put')) imagePut(kernel, curImage);
-    if (curImage === undefined) registerFentry(kernel, tr, im.image);
-    else modifyFentry(kernel, tr, curImage.image, im.image);
+    im = placeImage(kernel, tr, locksFtrace);
   } catch (error) {
-    // nothing has reached it, so nobody need be waited for
-    if (!bugs.has(im.length === 0 ? 'L5-emit' : 'L5')) imageFree(kernel, im);
+    tr.flags = before;
     throw error;
   }
   if (curImage !== undefined && !bugs.has('early-put')) imagePut(kernel, curImage);
   tr.curImage = im;
-  if (!bugs.has('number-stuck')) tr.selector++;
+  if (rules.numbersImages && !bugs.has('number-stuck')) tr.selector++;
 }
 
-function request(kernel: Kernel, tr: Trampoline, im: TrampImage): TrampolineRequest {
-  const { bugs } = kernel;
-  const { addr, model } = tr.target;
-  const { fentry, fmod_ret: fmodRet, fexit } = tr.progs;
-  const callsOriginal = fexit.length > 0 || (fmodRet.length > 0 && !bugs.has('fmod-ret-alone'));
-  const { CALL_ORIG, SKIP_FRAME, RESTORE_REGS, IP_ARG } = TrampFlag;
-  // The delta of v5.15: before it no program is asked.
-  const asksProgs = (kernel.emitter.knownFlags & IP_ARG) !== 0;
-  const asked = bugs.has('ip-of-fentry') ? PROG_KINDS.slice(0, 1) : PROG_KINDS;
-  const wantsIp = asksProgs && asked.some((kind) => tr.progs[kind].some((prog) => prog.callsGetFuncIp));
-  return {
-    image: im.image,
-    imageSize: IMAGE_BYTES,
-    im: im.address,
-    origCall: addr,
-    argSizes: model.args.map(({ sizeBytes }) => sizeBytes),
-    retSize: model.ret.sizeBytes,
-    flags: (callsOriginal ? CALL_ORIG | SKIP_FRAME : RESTORE_REGS) | (wantsIp ? IP_ARG : 0),
-    fentry: fentry.map((prog) => prog.ref()),
-    fmodRet: fmodRet.map((prog) => prog.ref()),
-    fexit: fexit.map((prog) => prog.ref()),
-    helpers: kernel.helpers,
-    name: model.name,
+/**
+ * Makes an image and has the function's entry call it. ftrace may ask for another one meanwhile, because an
+ * IPMODIFY user shares the site: -EAGAIN, see entry.ts.
+ */
+function placeImage(kernel: Kernel, tr: Trampoline, locksFtrace: boolean): TrampImage {
+  const { bugs, rules } = kernel;
+  const { curImage } = tr;
+  const links = PROG_KINDS.flatMap((kind) => tr.links[kind]);
+  /** Flags, then how much room they need. */
+  const prepare = (): { readonly made: Omit<TrampolineRequest, 'image' | 'im'> } => {
+    const asked = imageRequest(kernel, tr);
+    if (rules.keepsFlags) tr.flags = asked.flags;
+    return { made: { ...asked, imageSize: imageSize(kernel, asked) } };
   };
-}
-
-// -- the call at the function's entry -----------------------------------------------------------
-
-/** Puts the first call in place. @throws KernelError EFAULT, ENOENT, or what patching met. Kernel: register_fentry */
-function registerFentry(kernel: Kernel, tr: Trampoline, image: Kaddr): void {
-  const ip = tr.target.addr;
-  const location = kernel.ftrace.location(ip);
-  if (
-    kernel.warnOn(location !== undefined && location !== ip, 'is_ftrace_location: inside a site, not at it')
-  ) {
-    throw new KernelError(
-      'EFAULT',
-      'is_ftrace_location',
-      `${tr.target.model.name} does not start with its site`,
-    );
-  }
-  tr.ftraceManaged = location !== undefined;
-  tr.module = moduleGet(kernel, ip);
-  try {
-    kernel.fail.pass('register');
-    if (tr.ftraceManaged) kernel.ftrace.registerDirect(ip, image);
-    else textPoke(kernel, ip, 'CALL', null, image);
-  } catch (error) {
-    if (!kernel.bugs.has('module-kept')) modulePut(tr);
-    throw error;
+  let { made } = prepare();
+  let im = imageAlloc(kernel, tr.key, tr.selector, made.imageSize);
+  for (;;) {
+    try {
+      im.write({ ...made, image: im.image, im: im.address }, links);
+      im.protect();
+      warnOfNumber(kernel, tr);
+      if (curImage !== undefined && bugs.has('early-put')) imagePut(kernel, curImage);
+      if (curImage === undefined) registerFentry(kernel, tr, im.image);
+      else modifyFentry(kernel, tr, curImage.image, im.image, locksFtrace);
+      return im;
+    } catch (error) {
+      const again = rules.ftrace === 'ops' && error instanceof KernelError && error.code === 'EAGAIN';
+      // nothing has reached it, so nobody need be waited for
+      const keeps = again && rules.imageMemory === 'page';
+      if (!keeps && !bugs.has(im.length === 0 ? 'L5-emit' : 'L5')) imageFree(kernel, im);
+      if (!again) throw error;
+      ({ made } = prepare());
+      if (!keeps) im = imageAlloc(kernel, tr.key, tr.selector, made.imageSize);
+    }
   }
 }
 
-/** Kernel: modify_fentry */
-function modifyFentry(kernel: Kernel, tr: Trampoline, old: Kaddr, image: Kaddr): void {
-  const ip = tr.target.addr;
-  kernel.fail.pass('modify');
-  if (tr.ftraceManaged) kernel.ftrace.modifyDirect(ip, old, image);
-  else textPoke(kernel, ip, 'CALL', old, image);
-}
-
-/** Kernel: unregister_fentry */
-function unregisterFentry(kernel: Kernel, tr: Trampoline, old: Kaddr): void {
-  const ip = tr.target.addr;
-  kernel.fail.pass('unregister');
-  if (tr.ftraceManaged) kernel.ftrace.unregisterDirect(ip, old);
-  else textPoke(kernel, ip, 'CALL', old, null);
-  if (!kernel.bugs.has('module-kept-last')) modulePut(tr);
-}
-
-/** Keeps the traced function's module loaded. @throws KernelError ENOENT when it is going. Kernel: bpf_trampoline_module_get */
-function moduleGet(kernel: Kernel, ip: Kaddr): KModule | undefined {
-  if (kernel.bugs.has('L4')) return undefined;
-  const module = kernel.moduleText.at(ip);
-  if (module !== undefined && !module.tryGet()) {
-    throw new KernelError('ENOENT', 'bpf_trampoline_module_get', `module ${module.name} is going`);
-  }
-  return module;
-}
-
-/** Kernel: bpf_trampoline_module_put */
-function modulePut(tr: Trampoline): void {
-  tr.module?.put();
-  tr.module = undefined;
+function warnOfNumber(kernel: Kernel, { curImage, selector }: Trampoline): void {
+  if (!kernel.rules.numbersImages) return;
+  const numbered = selector !== 0;
+  kernel.warnOn(curImage !== undefined && !numbered, 'bpf_trampoline_update: an image without number');
+  kernel.warnOn(curImage === undefined && numbered, 'bpf_trampoline_update: a number without image');
 }

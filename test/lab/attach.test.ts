@@ -303,7 +303,8 @@ describe('what is refused changes nothing', () => {
     const { lab } = await labWith('demo.o');
     const probe = await nothing(lab);
     const attachment = lab.attach('fexit', 'schedule_coffee', probe);
-    lab.kernel.modmem.charge(Number.MAX_SAFE_INTEGER - lab.kernel.modmem.pages);
+    const { modmem } = lab.kernel;
+    modmem.charge(4096 * (modmem.limitPages - modmem.pages));
     const before = stateOf(lab);
     expect(kernelError(() => lab.attach('fentry', 'schedule_coffee', probe)).code).toBe('EPERM');
     expect(kernelError(() => lab.attach('fentry', 'grind_beans', probe)).code).toBe('EPERM');

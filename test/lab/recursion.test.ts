@@ -2,12 +2,13 @@
 
 import { describe, expect, test } from 'vitest';
 import type { Attachment } from '../../lab/index.ts';
+import { MANAGED_REVISIONS } from '../../tramp/index.ts';
 import { labWith, symbolAddress } from './support.ts';
 
 const misses = (attachment: Attachment, cpus: number): bigint[] =>
   Array.from({ length: cpus }, (_, cpu) => attachment.prog.counters(cpu).misses);
 
-describe.each(['v5.13', 'v5.15'] as const)('%s', (revision) => {
+describe.each(MANAGED_REVISIONS)('%s', (revision) => {
   test.each([
     ['fentry', false],
     ['fexit', false],

@@ -32,12 +32,16 @@ const POINTS = Object.keys(FAIL_POINTS) as FailPoint[];
 /** What each place returns when it fails. */
 const ERRNO: Readonly<Record<FailPoint, ErrnoName>> = {
   'alloc-trampoline': 'ENOMEM',
+  'alloc-ops': 'ENOMEM',
   'alloc-progs': 'ENOMEM',
+  size: 'EFAULT',
   'alloc-im': 'ENOMEM',
   charge: 'EPERM',
   'alloc-image': 'ENOMEM',
   'percpu-ref': 'ENOMEM',
   emit: 'EFAULT',
+  protect: 'EINVAL',
+  filter: 'ENOMEM',
   register: 'EBUSY',
   modify: 'ENODEV',
   'ftrace-hash': 'ENOMEM',

@@ -264,7 +264,7 @@ describe('the order of the checks', () => {
     const tr = get(plain);
     link(add('freplace'), tr);
     // put on the list by hand: no program can be linked behind a replacement
-    tr.progs.fentry.push(...Array.from({ length: 38 }, (_, i) => add('fentry', `listed${i}`)));
+    tr.links.fentry.push(...Array.from({ length: 38 }, (_, i) => add('fentry', `listed${i}`).link));
     expect(errorOf(() => link(add('fentry'), tr))).toMatchObject({ code: 'EBUSY' });
   });
 

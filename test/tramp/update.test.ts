@@ -295,8 +295,8 @@ describe('a detach whose update fails', () => {
 test('an update with nothing attached, before or after, is a bug of the caller', () => {
   const tr = get(f);
   const prog = add('fentry');
-  tr.progs.fentry.push(prog);
-  prog.linked = true;
+  tr.links.fentry.push(prog.link);
+  prog.link.linked = true;
   expect(() => unlink(prog, tr)).toThrow(`trampoline ${f.key} had nothing attached`);
 });
 

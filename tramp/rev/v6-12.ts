@@ -1,0 +1,19 @@
+/*
+ * Linux v6.12: v6.1, and
+ *   + images of the size that they need, in memory that they share; written elsewhere and copied in
+ *   + a site that cannot be filtered for is an error of its own
+ *   + a program keeps the module of the function that it traces
+ *   + what is waited for follows CONFIG_TASKS_RCU
+ */
+
+import type { ManagerRules } from './rules.ts';
+import { v6_1 } from './v6-1.ts';
+
+export const v6_12: ManagerRules = {
+  ...v6_1,
+  name: 'v6.12',
+  imageMemory: 'pack',
+  looksAtFilter: true,
+  moduleHeldBy: 'program',
+  waitsBeforeKill: ({ tasksRcu }) => tasksRcu,
+};
