@@ -131,9 +131,6 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
   #closed = false;
 
   constructor(options: RunnerOptions) {
-    if (options.observe === true) {
-      throw new InputError('engine', undefined, 'histories run on one engine: instructions are interleaved');
-    }
     this.#options = options;
   }
 
@@ -155,8 +152,9 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
 
   async #one(one: HistoryCase): Promise<CaseOutcome> {
     const theatre = await this.#theatre(one.cpus);
-    const { findings, calls, marks } = theatre.play(one, this.#options, 0);
-    return { calls, findings, cells: cellsOf(one, marks) };
+    const { findings, calls, marks, observed } = theatre.play(one, this.#options, 0);
+    const outcome: CaseOutcome = { calls, findings, cells: cellsOf(one, marks) };
+    return this.#options.observe === true ? { ...outcome, observed: observed() ?? [] } : outcome;
   }
 
   async #theatre(cpus: number): Promise<Theatre> {

@@ -14,6 +14,7 @@ import { Host } from './host.ts';
 import { type HistoryFinding, judge } from './judge.ts';
 import { type Ledger, leaked, type Taken } from './ledger.ts';
 import type { Log } from './log.ts';
+import { observe } from './observe.ts';
 import type { CallRecord, HistoryRecord, LoadedProgram, ProgramCounts } from './record.ts';
 import { lowerHalf, type World, type WorldFunction } from './world.ts';
 
@@ -34,6 +35,8 @@ export interface Played {
   readonly judging: number;
   /** The last events in words, when they were kept. */
   readonly history: string;
+  /** What is the same on every engine; undefined when the history did not come to its end. */
+  readonly observed: () => readonly string[] | undefined;
 }
 
 /** The stage of a machine: what is there in each case. */
@@ -59,6 +62,7 @@ class Play {
   #finding: HistoryFinding | undefined;
   #operated = 0;
   #judging = 0;
+  #recorded: HistoryRecord | undefined;
 
   constructor(stage: Stage, world: World, one: HistoryCase, keep: number) {
     const { seed, slice, host, weights } = one.schedule;
@@ -90,6 +94,7 @@ class Play {
       const over = this.#live() ?? this.#takeAway();
       if (over !== undefined) return [over];
       const record = this.#record();
+      this.#recorded = record;
       const left = this.#putAll() ?? this.#left();
       if (left !== undefined) return [left];
       const more = leaked(
@@ -111,6 +116,7 @@ class Play {
       events: this.#sim.events,
       judging: this.#judging,
       history: this.#sim.history(),
+      observed: () => (this.#recorded === undefined ? undefined : observe(this.#recorded)),
     };
   }
 

@@ -147,6 +147,12 @@ test('a revision without a manager is refused', () => {
   );
 });
 
-test('histories are not compared between engines', async () => {
-  await expect(HISTORY_FAMILY.open({ engine: 'unicorn', observe: true })).rejects.toThrow(InputError);
+test('what is observed is told without addresses', async () => {
+  const observer = await HISTORY_FAMILY.open({ engine: 'unicorn', observe: true });
+  const [outcome] = await observer.run([make(3)]);
+  observer.close();
+  const lines = outcome?.observed ?? [];
+  expect(lines.length).toBeGreaterThan(10);
+  expect(lines.filter((line) => /0xffff|\?|nobody/.test(line))).toEqual([]);
+  expect(lines.at(-1)).toMatch(/^\d+ splats$/);
 });
