@@ -20,6 +20,8 @@ const WORKER = new URL('./worker.js', import.meta.url);
 /** A range of histories takes a second on a machine that does nothing else. */
 const RANGE_MS = 120_000;
 const CASE_MS = 20_000;
+/** Time for a process to be there. */
+const START_MS = 120_000;
 
 export interface CrewOptions {
   /** Processes. */
@@ -89,9 +91,16 @@ export class Crew {
   async #do(task: Task, limitMs: number): Promise<Tally | readonly CaseOutcome[] | Loss> {
     const order: Order = { subjects: this.#subjects, task };
     const limit = new AbortController();
-    const timer = setTimeout(() => limit.abort(), limitMs);
+    let timer = setTimeout(() => limit.abort(), START_MS);
+    const begin = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => limit.abort(), limitMs);
+    };
     try {
-      const answer = JSON.parse((await this.#pool.run(order, { signal: limit.signal })) as string) as Answer;
+      // What a worker says that is no answer: that it has begun.
+      const channel = { postMessage: begin };
+      const json = (await this.#pool.run(order, { signal: limit.signal, channel })) as string;
+      const answer = JSON.parse(json) as Answer;
       if ('input' in answer) throw new InputError('fuzz', undefined, answer.input);
       return 'thrown' in answer ? new Loss('threw', answer.thrown) : answer.done;
     } catch (error) {

@@ -32,6 +32,9 @@ export type Answer =
   /** Anything else that was thrown: its name and message. */
   | { readonly thrown: string };
 
+/** Said when a task is begun: what loads before it does not count against its time limit. */
+export const BEGUN = 'begun';
+
 // When the campaign is killed, so is this.
 process.once('disconnect', () => process.exit());
 
@@ -54,6 +57,7 @@ export async function work({ subjects, task }: Order): Promise<string> {
   const json = (answer: Answer): string => JSON.stringify(answer);
   try {
     const station = await stationOf(subjects);
+    process.send?.(BEGUN);
     if (task.kind === 'range') return json({ done: await station.range(task.plan, task.range) });
     return json({ done: await station.cases(task.setting, task.family, task.cases) });
   } catch (error) {

@@ -84,7 +84,7 @@ describe('a worker', () => {
     const crew = new Crew({
       ...SMALL,
       subjects: subjects({ hang: 2 }),
-      limits: { range: 2000, cases: 1500 },
+      limits: { range: 1000, cases: 1000 },
     });
     const terms = (...list: number[]): unknown => ({ revision: 'v5.15', terms: list });
     try {

@@ -23,7 +23,7 @@ export function subjects(wrong: Readonly<Record<string, number>> = {}): string {
 }
 
 /** A crew for small things. */
-export const SMALL = { workers: 2, worker: WORKER } as const;
+export const SMALL = { workers: 1, worker: WORKER } as const;
 
 /** Runs a small campaign: 200 cases in blocks of 10, unless said otherwise. */
 export function campaign(
