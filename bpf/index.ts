@@ -1,5 +1,13 @@
 export { type CoreOutcome, type CoreResult, relocateCore } from './core.ts';
 export { isPoison, POISON_IMM } from './core-patch.ts';
+export type { CheckedFunction, CheckedProgram } from './fixup/checked.ts';
+export {
+  type CompileOptions,
+  compileAt,
+  compileProgram,
+  interpretable,
+  type PlacedFunction,
+} from './fixup/images.ts';
 export {
   type BpfWorld,
   type Interpreted,
@@ -27,3 +35,13 @@ export type {
 } from './model.ts';
 export { type ReadBpfOptions, readBpfObject } from './object.ts';
 export { type SectionMeaning, sectionMeaning } from './section-name.ts';
+export type {
+  BpfCode,
+  BpfEntry,
+  BpfEnvironment,
+  BpfExternPlace,
+  BpfGlobalPlace,
+  BpfMapPlace,
+  BpfTypeRef,
+  BpfWord,
+} from './verify/environment.ts';
