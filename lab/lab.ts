@@ -6,19 +6,19 @@ import { type FuncModel, parsePrototype } from '../obj/index.ts';
 import {
   ATTACH_KINDS,
   type AttachKind,
+  attachProg,
   BpfProg,
   type BuildConfig,
+  detachProg,
   introspect,
   Kernel,
   type KernelReport,
-  linkProg,
   type ManagedRevision,
   managedRevision,
   type Placement,
   type ProgType,
   TrampLink,
   type Trampoline,
-  unlinkProg,
 } from '../tramp/index.ts';
 import { readBytes } from './files.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
@@ -279,17 +279,13 @@ export class Lab {
     });
     code.get();
     const link = new TrampLink(prog, cookie);
-    const trampoline = kernel.trampolines.get(kernel, trampolineKey(found), {
-      addr: found.symbol.address,
-      model,
-    });
     const drop = (): void => {
-      kernel.trampolines.put(kernel, trampoline);
       prog.put();
       kernel.settle();
     };
+    let trampoline: Trampoline;
     try {
-      linkProg(kernel, link, trampoline);
+      trampoline = attachProg(kernel, link, trampolineKey(found), { addr: found.symbol.address, model });
     } catch (error) {
       drop();
       throw error;
@@ -306,7 +302,7 @@ export class Lab {
           throw new InputError('detach', undefined, `${code.name} is detached from ${fn} already`);
         }
         try {
-          unlinkProg(kernel, link, trampoline);
+          detachProg(kernel, link, trampoline);
         } finally {
           drop();
         }

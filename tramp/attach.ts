@@ -4,19 +4,25 @@
  */
 
 import type { Kernel } from './kernel.ts';
+import type { TrampLink } from './link.ts';
 import type { BpfProg } from './prog.ts';
 import { type AttachTarget, linkProg, type Trampoline, unlinkProg } from './trampoline.ts';
 
 /**
- * Attaches a program to the function of a key. On error everything is as before.
+ * Attaches a program, or a link of one, to the function of a key. On error everything is as before.
  * @throws KernelError what `TrampolineTable.get` or `linkProg` met
  *
  * Kernel: bpf_tracing_prog_attach
  */
-export function attachProg(kernel: Kernel, prog: BpfProg, key: bigint, target: AttachTarget): Trampoline {
+export function attachProg(
+  kernel: Kernel,
+  what: BpfProg | TrampLink,
+  key: bigint,
+  target: AttachTarget,
+): Trampoline {
   const tr = kernel.trampolines.get(kernel, key, target);
   try {
-    linkProg(kernel, prog, tr);
+    linkProg(kernel, what, tr);
   } catch (error) {
     if (!kernel.bugs.has('reference-kept')) kernel.trampolines.put(kernel, tr);
     throw error;
@@ -30,9 +36,9 @@ export function attachProg(kernel: Kernel, prog: BpfProg, key: bigint, target: A
  *
  * Kernel: bpf_tracing_link_release
  */
-export function detachProg(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
+export function detachProg(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampoline): void {
   try {
-    unlinkProg(kernel, prog, tr);
+    unlinkProg(kernel, what, tr);
   } finally {
     if (!kernel.bugs.has('reference-kept-detach')) kernel.trampolines.put(kernel, tr);
   }

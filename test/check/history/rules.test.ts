@@ -13,7 +13,7 @@ import {
   type Operation,
   type Suspects,
 } from '../../../check/index.ts';
-import { type Emission, type Revision, revisions, step } from '../../../jit/index.ts';
+import { type Emission, piece, type Revision, revisions } from '../../../jit/index.ts';
 import { Bug } from '../../../lib/index.ts';
 import type { KernelBug } from '../../../tramp/index.ts';
 import { FUNCTION, history, PROGRAM } from './histories.ts';
@@ -40,7 +40,7 @@ beforeAll(async () => {
 /** An emitter whose images begin with something else. */
 const beginning = (emit: (emission: Emission) => void): Revision => ({
   ...revisions['v5.15'],
-  prologue: step('prologue', emit),
+  prologue: piece('prologue', emit),
 });
 
 const attach = (program: number, more: Partial<Extract<Operation, { op: 'attach' }>> = {}): Operation => ({
