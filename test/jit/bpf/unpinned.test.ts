@@ -31,6 +31,7 @@ import {
   BPF_XOR,
   type BpfInsn,
   bpfJitRevisions,
+  exFixups,
   type InsnEmitter,
 } from '../../../jit/index.ts';
 import { InputError, kaddr, toHex } from '../../../lib/index.ts';
@@ -124,6 +125,14 @@ describe('v5.15.0', () => {
     expect(made.exTable).toEqual([{ insn: start + 10, fixup: 14, handler: expect.any(Number) }]);
     const mended = image('v5.15', [load, exit], { numExentries: 1 });
     expect((mended.exTable[0]?.fixup ?? 0) & 0xff).toBe(4);
+  });
+
+  test('goes on so far behind that whole instructions are left out', () => {
+    const load = insn(BPF_LDX | BPF_PROBE_MEM | BPF_W, { dst: 9, src: 5, off: 0x1000 });
+    const made = image('v5.15.0', [load, exit], { numExentries: 1 });
+    const [entry] = made.exTable;
+    // the load ends the instruction; from its end on, the 10 bytes of the guard once more
+    expect(exFixups(made.exTable).get(entry?.insn ?? 0)?.resume).toBe((made.addrs[1] as number) + 10);
   });
 
   test('is v5.15 in everything else', () => {
