@@ -110,7 +110,13 @@ function page(report: ConformanceReport): string {
   const all = combinations.length;
   const setting = [`CPU ${cpu ?? 'max'}`, kaslr ? 'KASLR' : 'no KASLR', `returns by ${returns}`].join(', ');
   const values = count(({ valuesEqual }) => valuesEqual === true);
-  const unseen = combinations.find(({ valuesEqual }) => valuesEqual === null);
+  const reasons = new Set(
+    combinations.flatMap(({ valuesEqual, why }) => (valuesEqual === null ? [why ?? ''] : [])),
+  );
+  const unseen = [...reasons].map((why) => {
+    const times = count((result) => result.valuesEqual === null && result.why === why);
+    return `  not seen in ${times}: ${why}`;
+  });
   return [
     paint('heading', `Linux ${release} (${setting}), booted in ${bootSeconds.toFixed(1)} s`),
     '',
@@ -118,7 +124,8 @@ function page(report: ConformanceReport): string {
     ...lines,
     '',
     `bytes equal in ${count(({ bytesEqual }) => bytesEqual)} of ${all} combinations, ${images} images`,
-    `values equal in ${values} of ${all}${unseen === undefined ? '' : `; ${unseen.why}`}`,
+    `values equal in ${values} of ${all}`,
+    ...unseen,
   ].join('\n');
 }
 

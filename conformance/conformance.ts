@@ -2,12 +2,12 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RevisionName } from '../jit/index.ts';
 import { InputError } from '../lib/index.ts';
-import { type Answers, readAnswers } from './answers.ts';
+import { type Answers, type CombinationAnswers, readAnswers } from './answers.ts';
 import { Apt } from './apt.ts';
 import { boot } from './boot.ts';
 import type { Combination, KernelName, ProgramSpec } from './combination.ts';
 import { combinationsOf } from './combinations.ts';
-import { emulate, labRevision } from './emulate.ts';
+import { emulate, labLacks, labRevision } from './emulate.ts';
 import { compiledInit, initrd, ROOT } from './guest.ts';
 import { compareBytes } from './image.ts';
 import { type KernelFacts, kernelFacts } from './kernel-facts.ts';
@@ -178,7 +178,7 @@ async function judge(
   if (model === undefined) return failed(`the kernel has no type of ${target.fn}`);
   const revision: RevisionName = `v${kernel}`;
   const bytes = compareBytes({ combination, revision, facts, model, models: all.models, answers });
-  const values = await compareValues(combination, kernel, answers);
+  const values = await compareValues(combination, kernel, answers, facts);
   return {
     ...about,
     bytesEqual: bytes.equal,
@@ -192,16 +192,17 @@ async function judge(
 async function compareValues(
   combination: Combination,
   kernel: KernelName,
-  answers: NonNullable<ReturnType<Answers['combinations']['get']>>,
+  answers: CombinationAnswers,
+  facts: KernelFacts,
 ): Promise<{ readonly equal: boolean | null; readonly why?: string }> {
-  if (combination.target.struct !== undefined)
-    return { equal: null, why: 'our lab has no structs of operations' };
+  const lack = labLacks(combination);
+  if (lack !== undefined) return { equal: null, why: lack };
   const theirs = observed(combination, kernel, answers);
   if (theirs === undefined) return { equal: false, why: 'the guest left something out' };
   const revision = labRevision(kernel);
-  if (revision === undefined)
-    return { equal: null, why: `our lab cannot be v${kernel}: values are not compared` };
-  const why = difference(combination, theirs, await emulate(combination, kernel, revision, theirs));
+  if (revision === undefined) return { equal: null, why: `our lab cannot be v${kernel}` };
+  const ours = await emulate(combination, theirs, { kernel, revision, ibt: facts.config.ibt === true });
+  const why = difference(combination, theirs, ours);
   return why === undefined ? { equal: true } : { equal: false, why };
 }
 

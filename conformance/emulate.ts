@@ -1,14 +1,14 @@
 import { type Attachment, type CallReport, createLab, type Lab, type ProgramCode } from '../lab/index.ts';
-import { Bug, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
+import { addrAdd, Bug, hex64, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
 import { MANAGED_REVISIONS, type ManagedRevision } from '../tramp/index.ts';
 import type { Combination, KernelName, ProgramSpec, Step } from './combination.ts';
 import { type CallSeen, givenWords, type Observation } from './observation.ts';
 import { readRecord, recordBytes, seesRet } from './recorder.ts';
 import { recorderText } from './recorder-text.ts';
-import { callerOn } from './target.ts';
+import { callerOn, type Target } from './target.ts';
 
 /*
- * Runs a combination in our lab: the same programs on a function of the same prototype, with the same
+ * Runs a combination in our lab: the same programs on a function of the same prototype, called with the same
  * arguments. What a guest's kernel alone decides, such as addresses of its own structs, is passed as the
  * guest's programs saw it; nothing else comes from there.
  */
@@ -18,16 +18,30 @@ export function labRevision(kernel: KernelName): ManagedRevision | undefined {
   return MANAGED_REVISIONS.find((name) => name === `v${kernel}`);
 }
 
+/** Why a combination cannot be run in a lab; undefined when it can. */
+export function labLacks({ target, programs }: Combination): string | undefined {
+  if (target.struct !== undefined) return 'nobody calls it here, and our lab has no structs of operations';
+  if (programs.some(({ kind }) => kind === 'lsm_cgroup')) return 'our lab has no cgroups';
+  return undefined;
+}
+
+export interface EmulateOptions {
+  readonly kernel: KernelName;
+  readonly revision: ManagedRevision;
+  /** Whether functions start with an ENDBR, as the kernel's do. */
+  readonly ibt: boolean;
+}
+
 /** @param theirs what the guest saw, for what only its kernel knows */
 export async function emulate(
   combination: Combination,
-  kernel: KernelName,
-  revision: ManagedRevision,
   theirs: Observation,
+  options: EmulateOptions,
 ): Promise<Observation> {
-  const lab = await createLab({ revision });
+  const { revision, ibt } = options;
+  const lab = await createLab({ revision, ...(ibt ? { config: { ibt } } : {}) });
   try {
-    const run = new Run(lab, combination, kernel, theirs);
+    const run = new Run(lab, combination, theirs, options);
     await run.prepare();
     return run.go();
   } finally {
@@ -35,45 +49,84 @@ export async function emulate(
   }
 }
 
+/** Arguments that a caller passes in registers. */
+const ARG_REGS = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'] as const;
+/** 66 0f 1f 00: what the kernel leaves of an ENDBR that nobody needs. */
+const SEALED_ENDBR = 'nop word ptr [rax]';
+
+/** The function that is traced. */
+function targetText({ fn, body }: Target, ibt: boolean): string {
+  return `${fn}:\n${ibt ? `${SEALED_ENDBR}\n` : ''}call __fentry__\n${body}\n`;
+}
+
+/** Calls it with words from memory, those that registers do not hold on the stack. */
+function callerText({ fn, args }: Target, block: Kaddr): string {
+  const onStack = args
+    .slice(ARG_REGS.length)
+    .map((_, i) => [
+      `mov r10, qword ptr [rax + ${8 * (ARG_REGS.length + i)}]`,
+      `mov qword ptr [rsp + ${8 * i}], r10`,
+    ]);
+  const inRegisters = args
+    .slice(0, ARG_REGS.length)
+    .map((_, i) => `mov ${ARG_REGS[i]}, qword ptr [rax + ${8 * i}]`);
+  const lines = [
+    ...['push rbp', 'mov rbp, rsp', `sub rsp, ${16 * Math.ceil(onStack.length / 2)}`],
+    ...[`movabs rax, ${hex64(block)}`, ...onStack.flat(), ...inRegisters],
+    ...[`call ${fn}`, 'leave', 'ret'],
+  ];
+  return `${callerOf(fn)}:\n${lines.join('\n')}\n`;
+}
+
+const callerOf = (fn: string): string => `call_${fn}`;
+
 class Run {
   readonly #lab: Lab;
   readonly #combination: Combination;
-  readonly #kernel: KernelName;
   readonly #theirs: Observation;
+  readonly #options: EmulateOptions;
   readonly #attached = new Map<number, number>();
   readonly #calls = new Map<number, CallSeen>();
   readonly #links = new Map<number, Attachment>();
   /** By program, of attachments that are gone: every one has counters of its own in a lab. */
   readonly #gone: { runs: bigint; misses: bigint }[];
   #codes: ProgramCode[] = [];
+  /** Where programs record, and where the caller finds the arguments. */
   #block: Kaddr = kaddr(0);
+  #args: Kaddr = kaddr(0);
   #address: Kaddr = kaddr(0);
 
-  constructor(lab: Lab, combination: Combination, kernel: KernelName, theirs: Observation) {
+  constructor(lab: Lab, combination: Combination, theirs: Observation, options: EmulateOptions) {
     this.#lab = lab;
     this.#combination = combination;
-    this.#kernel = kernel;
     this.#theirs = theirs;
+    this.#options = options;
     this.#gone = combination.programs.map(() => ({ runs: 0n, misses: 0n }));
   }
 
-  /** The function, and the programs' code. */
+  /** The function, who calls it, and the programs' code. */
   async prepare(): Promise<void> {
     const lab = this.#lab;
     const { target, programs } = this.#combination;
     lab.kernel.statsEnabled = true;
-    const { module } = await lab.loadText(`${target.fn}:\ncall __fentry__\n${target.body}\n`, target.fn);
+    this.#block = this.#zeros(recordBytes(programs.length), 'records');
+    this.#args = this.#zeros(8 * Math.max(target.args.length, 1), 'arguments');
+    const { module } = await lab.loadText(targetText(target, this.#options.ibt), target.fn);
     this.#address = module.symbol(target.fn)?.address ?? this.#address;
     lab.prototype(target.prototype);
-    const { memory } = lab.machine;
-    const size = recordBytes(programs.length);
-    this.#block = memory.kmalloc(size, 'records');
-    memory.write(this.#block, new Uint8Array(size));
+    await lab.loadText(callerText(target, this.#args), callerOf(target.fn));
     for (const [slot, spec] of programs.entries()) {
       const shape = { words: target.args, hasRet: seesRet(spec.kind, target.retBits) };
       const text = recorderText(spec, slot, shape, { block: this.#block, fn: target.fn });
       this.#codes.push(await lab.assemble(`p${slot}`, text));
     }
+  }
+
+  #zeros(sizeBytes: number, name: string): Kaddr {
+    const { memory } = this.#lab.machine;
+    const address = memory.kmalloc(sizeBytes, name);
+    memory.write(address, new Uint8Array(sizeBytes));
+    return address;
   }
 
   go(): Observation {
@@ -119,12 +172,11 @@ class Run {
 
   #attach(program: number): number {
     const { programs, target } = this.#combination;
-    const { kind, sleepable = false } = programs[program] as ProgramSpec;
+    const { kind, sleepable = false, cookie } = programs[program] as ProgramSpec;
     if (kind === 'lsm_cgroup' || kind === 'struct_ops') throw new Bug(`a lab has no ${kind} programs`);
     try {
-      const attachment = this.#lab.attach(kind, target.fn, this.#codes[program] as ProgramCode, {
-        sleepable,
-      });
+      const options = { sleepable, ...(cookie === undefined ? {} : { cookie }) };
+      const attachment = this.#lab.attach(kind, target.fn, this.#codes[program] as ProgramCode, options);
       this.#links.set(program, attachment);
       return 0;
     } catch (error) {
@@ -152,11 +204,11 @@ class Run {
     const { target } = this.#combination;
     const seen = this.#theirs.calls.get(at);
     const words = seen === undefined ? [] : givenWords(target, seen, this.#latestOfTheirs(at));
-    return this.#lab.call(
-      target.fn,
-      words.map((value, i) => BigInt.asUintN(target.args[i]?.bits ?? 64, value)),
-      onInstruction === undefined ? {} : { onInstruction },
-    );
+    const { memory } = this.#lab.machine;
+    for (const [i, value] of words.entries()) {
+      memory.writeU64(addrAdd(this.#args, 8 * i), BigInt.asUintN(target.args[i]?.bits ?? 64, value));
+    }
+    return this.#lab.call(callerOf(target.fn), [], onInstruction === undefined ? {} : { onInstruction });
   }
 
   #latestOfTheirs(at: number): CallSeen | undefined {
@@ -166,10 +218,9 @@ class Run {
 
   #keep(at: number, report: CallReport): void {
     const { target, programs } = this.#combination;
-    if (report.fault !== null) throw new Bug(`${target.fn} faulted in our lab: ${report.fault.detail}`);
     const block = this.#lab.machine.memory.bytes(this.#block, recordBytes(programs.length)).slice();
-    const outcome = callerOn(target, this.#kernel).outcome?.(report.ret ?? 0n);
+    const outcome = callerOn(target, this.#options.kernel).outcome?.(report.ret ?? 0n);
     const records = programs.map((_, slot) => readRecord(block, slot, target.args.length));
-    this.#calls.set(at, { outcome, records });
+    this.#calls.set(at, { outcome, records, fault: report.fault?.detail });
   }
 }

@@ -17,6 +17,8 @@ export interface CallSeen {
   readonly outcome: CallResult | undefined;
   /** By program. */
   readonly records: readonly Recorded[];
+  /** What went wrong in a lab. */
+  readonly fault?: string | undefined;
 }
 
 export interface Observation {
@@ -87,6 +89,7 @@ export function difference(
     const [one, other] = [theirs.calls.get(at), ours.calls.get(at)];
     if (one === undefined && other === undefined) continue;
     if (one === undefined || other === undefined) return `${where}: a call that only one side made`;
+    if (other.fault !== undefined) return `${where}: our run faults: ${other.fault}`;
     if (one.outcome !== undefined && JSON.stringify(one.outcome) !== JSON.stringify(other.outcome)) {
       return `${where}: the call gives ${JSON.stringify(one.outcome)}, ours ${JSON.stringify(other.outcome)}`;
     }

@@ -1,14 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import type { Combination, ProgramSpec, Step } from '../../conformance/combination.ts';
 import { usualSteps } from '../../conformance/combination.ts';
-import { emulate } from '../../conformance/emulate.ts';
+import { COMBINATIONS } from '../../conformance/combinations.ts';
+import { type EmulateOptions, emulate, labLacks } from '../../conformance/emulate.ts';
 import { type CallSeen, difference, type Observation } from '../../conformance/observation.ts';
 import type { Recorded } from '../../conformance/recorder.ts';
-import { type Target, words } from '../../conformance/target.ts';
-import { arrayDelete, fentryTest2, pipeRead, taskGetpgid } from '../../conformance/targets.ts';
+import type { Target } from '../../conformance/target.ts';
+import {
+  arrayDelete,
+  congestionControl,
+  fentryTest2,
+  futexRequeue,
+  pipeRead,
+  taskGetpgid,
+} from '../../conformance/targets.ts';
 import { kaddr } from '../../lib/index.ts';
 
-const REVISION = 'v5.15';
+/** A kernel without an ENDBR before its functions, and one with it. */
+const OLD: EmulateOptions = { kernel: '6.1', revision: 'v6.1', ibt: false };
+const NEW: EmulateOptions = { kernel: '6.12', revision: 'v6.12', ibt: true };
 
 function combine(target: Target, programs: readonly ProgramSpec[], steps?: readonly Step[]): Combination {
   return { name: 'test', target, programs, steps: steps ?? usualSteps(programs), kernels: ['6.1'] };
@@ -35,14 +45,17 @@ function blind(combination: Combination, given: bigint): Observation {
   return { attached: new Map(), calls, counters: [], address: kaddr(0) };
 }
 
-const run = (combination: Combination, given = 0n): Promise<Observation> =>
-  emulate(combination, '6.1', REVISION, blind(combination, given));
+describe.each([
+  ['v6.1', OLD],
+  ['v6.12', NEW],
+] as const)('a combination in our lab as %s', (_, options) => {
+  const run = (combination: Combination, given = 0n): Promise<Observation> =>
+    emulate(combination, blind(combination, given), options);
 
-describe('a combination in our lab', () => {
   it('gives each program its turn, its arguments, and what the function returned', async () => {
     const combination = combine(fentryTest2, [
-      { kind: 'fexit', funcIp: true },
-      { kind: 'fentry' },
+      { kind: 'fexit', funcIp: true, argCount: true },
+      { kind: 'fentry', cookie: 0x1234_5678_9abc_def0n },
       { kind: 'fentry' },
     ]);
     const { attached, calls, counters, address } = await run(combination);
@@ -51,7 +64,8 @@ describe('a combination in our lab', () => {
     expect(call?.outcome).toEqual({ result: 0, retval: 0 });
     expect(call?.records.map(({ order }) => order)).toEqual([3n, 2n, 1n]);
     for (const record of call?.records ?? []) expect(record.args).toEqual([2n, 3n]);
-    expect(call?.records[0]).toMatchObject({ ret: 5n, funcIp: address });
+    expect(call?.records[0]).toMatchObject({ ret: 5n, funcIp: address, argCount: 2n });
+    expect(call?.records[1]?.cookie).toBe(0x1234_5678_9abc_def0n);
     expect(counters).toEqual(Array.from({ length: 3 }, () => ({ runs: 1n, misses: 0n })));
   });
 
@@ -83,17 +97,22 @@ describe('a combination in our lab', () => {
     expect(calls.get(5)?.records[0]?.runs).toBe(0n);
   });
 
-  it('answers an attachment that cannot be with the errno', async () => {
-    const wide: Target = {
-      ...fentryTest2,
-      fn: 'wide',
-      prototype: 'int wide(int a, int b, int c, int d, int e, int f, int g)',
-      args: words(...Array.from({ length: 7 }, () => [32, 0n] as const)),
-    };
-    const { attached } = await run(
-      combine(wide, [{ kind: 'fentry' }], [{ do: 'attach', program: 0, refused: 524 }]),
-    );
-    expect([...attached]).toEqual([[0, -524]]);
+  it('passes more words than there are registers, or is refused with the errno', async () => {
+    const combination = combine(futexRequeue, [{ kind: 'fexit', argCount: true }]);
+    const { attached, calls } = await run(combination, 0x77n);
+    expect(attached.get(1)).toBe(options === OLD ? -524 : 0);
+    if (options === OLD) return;
+    expect(calls.get(3)?.records[0]?.args).toEqual([0x77n, 0x77n, 0x77n, 0x77n, 2n, 3n, 0n, 0n]);
+    expect(calls.get(3)?.records[0]?.argCount).toBe(8n);
+  });
+});
+
+describe('a lab', () => {
+  it('says what it cannot do of what a kernel can', () => {
+    const can = COMBINATIONS.filter((combination) => labLacks(combination) === undefined);
+    expect(can.length).toBeGreaterThan(COMBINATIONS.length - 5);
+    expect(labLacks(combine(congestionControl, []))).toContain('structs of operations');
+    expect(labLacks(combine(fentryTest2, [{ kind: 'lsm_cgroup' }]))).toContain('cgroups');
   });
 });
 
