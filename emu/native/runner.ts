@@ -179,10 +179,10 @@ const WAIT: readonly Row[] = [
   ['syscall', 0x0f, 0x05],
   'look:',
   ['mov ecx, [rbx + spins]', 0x8b, 0x4b, Slot.spins],
+  // No pause: hypervisors take a loop of them for waiting, and stop the CPU.
   'look_again:',
   ['cmp dword [rbx], 0', 0x83, 0x3b, 0],
   ['jne obey', 0x75, to('obey')],
-  ['pause', 0xf3, 0x90],
   ['dec ecx', 0xff, 0xc9],
   ['jg look_again', 0x7f, to('look_again')],
   ['mov eax, 1', 0xb8, ...le(1, 4)],

@@ -16,10 +16,10 @@ import { futexWait, futexWake, type Pointer } from './host.ts';
 import type { SharedMemory } from './shared-memory.ts';
 
 /**
- * How often either side looks for its turn before it sleeps: some 20 us. On a single core the other side
- * cannot get on meanwhile.
+ * How often either side looks for its turn before it sleeps: microseconds, about as long as waking takes.
+ * On a single core the other side cannot get on meanwhile.
  */
-const LOOKS = availableParallelism() > 1 ? { host: 4000, runner: 500 } : { host: 0, runner: 0 };
+const LOOKS = availableParallelism() > 1 ? { host: 10_000, runner: 3000 } : { host: 0, runner: 0 };
 
 const MILLISECONDS_FIRST_SLEEP = 1;
 const MILLISECONDS_LONGEST_SLEEP = 64;
