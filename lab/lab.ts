@@ -1,5 +1,13 @@
 import { basename } from 'node:path';
-import { createMachine, type EngineName, type Fault, type Machine } from '../emu/index.ts';
+import {
+  type BeginOptions,
+  type CallResult,
+  createMachine,
+  type EngineName,
+  type Fault,
+  type Machine,
+  type Vcpu,
+} from '../emu/index.ts';
 import { type ListingRow, listCode } from '../jit/index.ts';
 import { InputError, type Kaddr } from '../lib/index.ts';
 import { type FuncModel, parsePrototype } from '../obj/index.ts';
@@ -21,6 +29,7 @@ import {
   type Trampoline,
 } from '../tramp/index.ts';
 import { readBytes } from './files.ts';
+import { pass, pushWords } from './passing.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
 import {
   checkModel,
@@ -33,7 +42,7 @@ import {
   type Target,
   trampolineKey,
 } from './target.ts';
-import { atWidth, passArgument } from './values.ts';
+import { atWidth, passArgument, structValue } from './values.ts';
 import { type Seen, type TraceEvent, type WatchedProg, Watcher } from './watch.ts';
 
 export interface LabOptions {
@@ -66,7 +75,10 @@ export interface AttachOptions {
 /** Longest C text that is read, its 0 included, bytes. */
 const MAX_TEXT = 257;
 
-/** An argument of a call: an integer, or bytes for which memory is made for the call. */
+/**
+ * An argument of a call: an integer, or bytes. Of a pointer they are what it points to, in memory made for the
+ * call; of a struct by value, the struct.
+ */
 export type CallArgument = bigint | number | { readonly bytes: Uint8Array };
 
 export interface LabCallOptions {
@@ -82,7 +94,7 @@ export interface LabCallOptions {
 
 export interface CallReport {
   readonly function: string;
-  /** The words that were passed. */
+  /** What was passed: words; a struct as one number, its first byte lowest. */
   readonly args: readonly bigint[];
   /** The result at its type's width (64 bits without a model); null for void functions and after a fault. */
   readonly ret: bigint | null;
@@ -125,6 +137,13 @@ function cookieOf(kernel: Kernel, given: bigint | number | undefined): bigint {
     throw new InputError('cookie', undefined, `${kernel.revision} has no cookies; they come with v6.1`);
   }
   return cookie;
+}
+
+/** As Vcpu.call, from a stack with words on it. */
+function callWithStack(cpu: Vcpu, fn: Kaddr, regs: readonly bigint[], options: BeginOptions): CallResult {
+  cpu.begin(fn, regs, options);
+  const { instructions, fault } = cpu.run();
+  return { ret: fault === null ? cpu.regs.get('rax') : 0n, instructions, fault };
 }
 
 /** Makes a lab: a machine with a kernel's trampolines and nothing attached. @throws InputError for bad options */
@@ -249,7 +268,8 @@ export class Lab {
    * Attaches a program to a function, in front of those of its kind that are there.
    *
    * @throws InputError unknown function, or no prototype of it
-   * @throws KernelError EINVAL no trace site, E2BIG, EBUSY, ENOTSUPP more than 6 arguments; nothing has changed then
+   * @throws KernelError EINVAL no trace site, E2BIG, EBUSY, ENOTSUPP more argument words than the revision takes;
+   *   nothing has changed then
    */
   attach(kind: AttachKind, fn: string, code: ProgramCode, options: AttachOptions = {}): Attachment {
     const { kernel } = this;
@@ -337,20 +357,26 @@ export class Lab {
     }
     const made: Kaddr[] = [];
     try {
-      const words = args.map((arg, i) => this.#word(fn, model, i, arg, made));
+      const values = args.map((arg, i) => this.#value(fn, model, i, arg, made));
+      const { regs, stack } = pass(model?.args ?? [], values);
       const limit = options.steps === undefined ? {} : { steps: options.steps };
+      const place = stack.length === 0 ? {} : { stackTop: pushWords(cpu, this.machine.memory, stack) };
       const watched = options.watch === true || options.onInstruction !== undefined;
       const watcher = watched
         ? new Watcher(this.kernel, () => this.#watchable(), options.onInstruction)
         : undefined;
       const entry = found.symbol.address;
       const result =
-        watcher === undefined ? cpu.call(entry, words, limit) : watcher.call(cpu, entry, words, limit);
+        watcher !== undefined
+          ? watcher.call(cpu, entry, regs, { ...limit, ...place })
+          : stack.length === 0
+            ? cpu.call(entry, regs, limit)
+            : callWithStack(cpu, entry, regs, { ...limit, ...place });
       if (result.fault !== null) this.kernel.killCurrent(cpu.id);
       const isVoid = model?.ret.sizeBytes === 0;
       return {
         function: fn,
-        args: words,
+        args: values,
         ret: result.fault !== null || isVoid ? null : atWidth(model?.ret ?? { sizeBytes: 8 }, result.ret),
         instructions: result.instructions,
         fault: result.fault,
@@ -423,9 +449,10 @@ export class Lab {
     if (this.#closed) throw new InputError('lab', undefined, 'it is closed');
   }
 
-  #word(fn: string, model: FuncModel | undefined, index: number, arg: CallArgument, made: Kaddr[]): bigint {
+  #value(fn: string, model: FuncModel | undefined, index: number, arg: CallArgument, made: Kaddr[]): bigint {
     const type = model?.args[index];
     if (typeof arg === 'object' && arg.bytes instanceof Uint8Array) {
+      if (type?.struct === true) return structValue(fn, index, type, arg.bytes);
       if (type !== undefined && !type.pointer && type.sizeBytes < 8) {
         throw new InputError('call', undefined, `${fn}: argument ${index + 1} (${type.type}) is no pointer`);
       }
@@ -448,7 +475,10 @@ export class Lab {
   }
 
   #watchable(): WatchedProg[] {
-    return [...this.#attached].map(([{ prog }, tr]) => ({ prog, ...tr.target }));
+    return [...this.#attached].map(([{ prog, cookie }, tr]) => {
+      const { addr, model } = tr.target;
+      return { prog, cookie, addr, model };
+    });
   }
 
   #adopt(target: Target): Target {

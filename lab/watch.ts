@@ -1,9 +1,10 @@
-import type { CallOptions, CallResult, Vcpu } from '../emu/index.ts';
+import type { BeginOptions, CallResult, Vcpu } from '../emu/index.ts';
 import { listBytes } from '../jit/index.ts';
 import type { Kaddr } from '../lib/index.ts';
 import { addrAdd, kaddr } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
 import type { AttachKind, BpfProg, Kernel } from '../tramp/index.ts';
+import { arriving, gather, wordsOf } from './passing.ts';
 import { atWidth } from './values.ts';
 
 /** Longest x86 instruction, bytes. */
@@ -23,7 +24,9 @@ export interface Seen {
   readonly model: FuncModel;
   /** Depth of nesting: 0 for a program of the function that was called. */
   readonly depth: number;
-  /** The arguments in its context (of a freplace program: its own), each at its own width. */
+  /** What bpf_get_attach_cookie answers it here: 0 before v6.1. */
+  readonly cookie: bigint;
+  /** The arguments in its context (of a freplace program: its own), each at its own width; a struct as one number. */
   readonly args: readonly bigint[];
   /** The return value in its context: for fexit programs, and for fmod_ret programs what the one before returned. */
   readonly ret: bigint | undefined;
@@ -45,6 +48,7 @@ export interface TraceEvent {
 export interface WatchedProg {
   readonly prog: BpfProg;
   readonly model: FuncModel;
+  readonly cookie: bigint;
   /** Entry of the function. */
   readonly addr: Kaddr;
 }
@@ -96,7 +100,7 @@ export class Watcher {
   }
 
   /** As Vcpu.call, one instruction at a time. */
-  call(cpu: Vcpu, fn: Kaddr, args: readonly bigint[], options: CallOptions): CallResult {
+  call(cpu: Vcpu, fn: Kaddr, args: readonly bigint[], options: BeginOptions): CallResult {
     cpu.begin(fn, args, options);
     try {
       let instructions = 0;
@@ -182,22 +186,26 @@ export class Watcher {
 
   #enter(watched: WatchedProg, cpu: Vcpu): void {
     const { memory } = this.#kernel.machine;
-    const { prog, model } = watched;
+    const { prog, model, cookie } = watched;
     const rsp = cpu.regs.get('rsp');
-    const word =
+    const above = (index: number): bigint => memory.readU64(kaddr(rsp + 8n + 8n * BigInt(index)));
+    const own =
       prog.kind === 'freplace'
-        ? (index: number): bigint => cpu.regs.get(ARG_REGS[index] ?? 'rdi')
-        : wordsAt(this.#kernel, kaddr(cpu.regs.get('rdi')));
+        ? arriving(model.args, (index) => cpu.regs.get(ARG_REGS[index] ?? 'rdi'), above)
+        : undefined;
+    const inCtx = wordsAt(this.#kernel, kaddr(cpu.regs.get('rdi')));
     const keepsReturn = prog.kind !== 'fentry' && prog.kind !== 'freplace' && model.ret.sizeBytes > 0;
+    const nrWords = model.args.reduce((sum, arg) => sum + wordsOf(arg), 0);
     const seen = {
       program: prog.name,
       kind: prog.kind,
       target: model.name,
       prog,
       model,
+      cookie,
       depth: this.#running.length,
-      args: model.args.map((arg, i) => atWidth(arg, word(i))),
-      ret: keepsReturn ? atWidth(model.ret, word(model.args.length)) : undefined,
+      args: gather(model.args, own === undefined ? inCtx : (index) => own[index] ?? 0n),
+      ret: keepsReturn ? atWidth(model.ret, inCtx(nrWords)) : undefined,
       returned: undefined,
     };
     this.seen.push(seen);

@@ -195,8 +195,9 @@ export class Btf {
       case 'array':
         return { kind: 'array', of: this.#cType(type.type, budget), length: type.length };
       case 'struct':
+        return { kind: 'struct', name: type.name, sizeBytes: type.sizeBytes };
       case 'union':
-        return { kind: type.kind, name: type.name };
+        return { kind: 'union', name: type.name };
       case 'fwd':
         return { kind: type.union ? 'union' : 'struct', name: type.name };
       case 'float':

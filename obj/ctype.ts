@@ -8,13 +8,23 @@ export type CType =
   | { readonly kind: 'int'; readonly name: string; readonly sizeBytes: number; readonly signed: boolean }
   | { readonly kind: 'float'; readonly name: string }
   | { readonly kind: 'enum'; readonly name: string; readonly sizeBytes: number; readonly signed: boolean }
-  | { readonly kind: 'struct' | 'union'; readonly name: string }
+  | CStruct
+  | { readonly kind: 'union'; readonly name: string }
   /** `to` is undefined when nobody says what the name stands for; good enough behind a pointer. */
   | { readonly kind: 'typedef'; readonly name: string; readonly to: CType | undefined }
   | { readonly kind: Qualifier; readonly to: CType }
   | { readonly kind: 'pointer'; readonly to: CType }
   | { readonly kind: 'array'; readonly of: CType; readonly length: number | undefined }
   | CFunction;
+
+export interface CStruct {
+  readonly kind: 'struct';
+  readonly name: string;
+  /** Undefined when nobody tells; good enough behind a pointer. */
+  readonly sizeBytes?: number;
+  /** As it was written out, in C text. */
+  readonly members?: readonly CType[];
+}
 
 export interface CFunction {
   readonly kind: 'function';

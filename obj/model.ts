@@ -29,7 +29,7 @@ export interface RetModel {
   readonly pointer: boolean;
 }
 
-/** A function that a trampoline can be made for. Simplified: no struct arguments (the kernel has them from v6.1 on). */
+/** A function that a trampoline can be made for; with a struct among its arguments, from v6.1 on. */
 export interface FuncModel {
   readonly name: string;
   /** At most 12, the kernel's MAX_BPF_FUNC_ARGS; an emitter may take fewer. */
@@ -39,6 +39,8 @@ export interface FuncModel {
 
 /** Kernel: MAX_BPF_FUNC_ARGS, include/linux/bpf.h. */
 const MAX_FUNC_ARGS = 12;
+/** What two registers hold. Kernel: btf_distill_func_proto (v6.1) */
+const MAX_STRUCT_BYTES = 16;
 
 /** What a prototype is refused for: the index of a parameter, the result, or the function as a whole. */
 type RefusedPart = number | 'result' | 'function';
@@ -63,9 +65,9 @@ export function distill(
     refuse('function', `has ${proto.params.length} parameters; a trampoline takes at most ${MAX_FUNC_ARGS}`);
   }
   const args = proto.params.map((param, index): ArgModel => {
-    const scalar = scalarOf(param.type);
-    if (typeof scalar === 'string') return refuse(index, `(${spell(param.type)}) is ${scalar}`);
-    return { name: param.name, type: spell(param.type), ...scalar };
+    const value = structOf(param.type) ?? scalarOf(param.type);
+    if (typeof value === 'string') return refuse(index, `(${spell(param.type)}) is ${value}`);
+    return { name: param.name, type: spell(param.type), ...value };
   });
   return { name, args, ret: retModel(proto.ret, refuse) };
 }
@@ -75,6 +77,23 @@ function retModel(type: CType, refuse: (part: RefusedPart, reason: string) => ne
   if (resolved(type).kind === 'void') return { type: text, sizeBytes: 0, signed: false, pointer: false };
   const scalar = scalarOf(type);
   return typeof scalar === 'string' ? refuse('result', `(${text}) is ${scalar}`) : { type: text, ...scalar };
+}
+
+/** A struct that is passed by value, or why it is not; undefined for anything else. */
+function structOf(
+  type: CType,
+): Pick<ArgModel, 'sizeBytes' | 'signed' | 'pointer' | 'struct'> | string | undefined {
+  const bare = resolved(type);
+  if (bare.kind !== 'struct') return undefined;
+  const { sizeBytes } = bare;
+  if (sizeBytes === undefined) {
+    return 'a struct by value, and its size is not known: write its members, struct s { long a; int b; } x';
+  }
+  if (sizeBytes === 0) return 'a struct by value without any bytes';
+  if (sizeBytes > MAX_STRUCT_BYTES) {
+    return `a struct by value of ${sizeBytes} bytes; at most ${MAX_STRUCT_BYTES} are traced`;
+  }
+  return { sizeBytes, signed: false, pointer: false, struct: true };
 }
 
 /** What fits one register, or why the type does not. */
@@ -95,7 +114,7 @@ function scalarOf(type: CType): Pick<ArgModel, 'sizeBytes' | 'signed' | 'pointer
       return 'a floating-point number, and a trampoline saves only integer registers';
     case 'struct':
     case 'union':
-      return `a ${bare.kind} by value; only integers and pointers are traced`;
+      return `a ${bare.kind} by value; only integers, pointers and, as arguments, small structs are traced`;
     case 'typedef':
       return `of the unknown type ${bare.name}: write the integer or pointer type it stands for`;
     case 'void':

@@ -9,6 +9,7 @@ import {
   resolved,
 } from './ctype.ts';
 import { distill, type FuncModel, partName } from './model.ts';
+import { structBytes } from './struct-size.ts';
 import { shown } from './text.ts';
 
 /*
@@ -21,7 +22,8 @@ import { shown } from './text.ts';
  *
  * Takes every spelling of the integer types, the kernel's typedefs ({@link TYPEDEFS}), pointers of any
  * kind, enums (as the unsigned int that gcc makes of one without negative values), arrays and functions
- * as parameters (which C turns into pointers), qualifiers, storage classes and attributes.
+ * as parameters (which C turns into pointers), structs by value with their members written out, qualifiers,
+ * storage classes and attributes.
  *
  * @param text one prototype; a `;` at the end is optional
  * @param from where the text came from, for messages
@@ -176,11 +178,36 @@ class PrototypeParser {
       if (tag.kind !== 'word') this.#fail(tag, `expected the name of the ${text}`);
       this.#next++;
       const after = this.#peek();
+      if (after.text === '{' && text === 'struct') return this.#structBody(tag.text);
       if (after.text === '{') this.#fail(after, `a definition of ${text} ${tag.text}; give its name only`);
       if (text !== 'enum') return { kind: text, name: tag.text };
       return { kind: 'enum', name: tag.text, sizeBytes: 4, signed: false };
     }
     return TYPEDEFS.get(text) ?? { kind: 'typedef', name: text, to: undefined };
+  }
+
+  /** `{ long a, b; char c[4]; }`: members as they lie in the struct. Bit fields are refused. */
+  #structBody(name: string): CType {
+    this.#expect('{');
+    const members: CType[] = [];
+    while (this.#peek().text !== '}') {
+      const base = this.#specifiers();
+      for (;;) {
+        const start = this.#peek();
+        const { name: member, wrap } = this.#declarator();
+        const type = wrap(base);
+        if (member === undefined) this.#fail(start, `expected the name of a member of struct ${name}`);
+        if (structBytes([type]) === undefined) {
+          this.#fail(start, `member ${member.text} of struct ${name} has a size that is not known`);
+        }
+        members.push(type);
+        if (this.#peek().text !== ',') break;
+        this.#next++;
+      }
+      this.#expect(';');
+    }
+    this.#expect('}');
+    return { kind: 'struct', name, members, sizeBytes: structBytes(members) ?? 0 };
   }
 
   #declarator(): Declarator {

@@ -206,8 +206,12 @@ describe('funcModel', () => {
     { kind: KIND.FWD, name: 'unseen' }, // 12
     to(KIND.PTR, 12), // 13
     to(KIND.TYPEDEF, 0, 'nothing_t'), // 14
+    { kind: KIND.STRUCT, name: 'pair', value: 16, items: [] }, // 15
+    { kind: KIND.STRUCT, name: 'triple', value: 24, items: [] }, // 16
+    { kind: KIND.STRUCT, name: 'none', value: 0, items: [] }, // 17
+    to(KIND.TYPEDEF, 15, 'pair_t'), // 18
   ];
-  const model = (one: BtfSpec) => parse([...types, one, func('f', 15)]).funcModel('f');
+  const model = (one: BtfSpec) => parse([...types, one, func('f', types.length + 1)]).funcModel('f');
   const args = (...params: (readonly [string, number])[]) =>
     model(proto(0, ...params))?.args.map((arg) => arg.type);
 
@@ -222,9 +226,17 @@ describe('funcModel', () => {
     expect(model(proto(5))?.ret).toEqual({ type: 'struct s *', sizeBytes: 8, signed: false, pointer: true });
   });
 
+  it('takes structs of up to 16 bytes', () => {
+    expect(model(proto(1, ['small', 2], ['pair', 18]))?.args).toEqual([
+      { name: 'small', type: 'struct s', sizeBytes: 4, signed: false, pointer: false, struct: true },
+      { name: 'pair', type: 'pair_t', sizeBytes: 16, signed: false, pointer: false, struct: true },
+    ]);
+  });
+
   it.each<[BtfSpec, RegExp]>([
     [proto(1, ['x', 3]), /^x\.btf: f: parameter 1 'x' \(double\) is a floating-point number/],
-    [proto(1, ['a', 1], ['x', 2]), /f: parameter 2 'x' \(struct s\) is a struct by value/],
+    [proto(1, ['a', 1], ['x', 16]), /f: parameter 2 'x' \(struct triple\) is a struct by value of 24 bytes/],
+    [proto(1, ['x', 17]), /f: parameter 1 'x' \(struct none\) is a struct by value without any bytes/],
     [proto(1, ['', 9]), /f: parameter 1 \(u_t\) is a union by value/],
     [proto(1, ['x', 4]), /\(__int128\) is an integer of 128 bits/],
     [proto(1, ['x', 14]), /parameter 1 'x' \(nothing_t\) is void/],

@@ -169,12 +169,36 @@ describe('parsePrototype', () => {
     ]);
   });
 
+  it.each<[string, number]>([
+    ['char a', 1],
+    ['char a[3]', 3],
+    ['char a; short b', 4],
+    ['char a; int b', 8],
+    ['int a, b', 8],
+    ['long a; char b', 16],
+    ['void *p; bool is_kernel', 16],
+    ['struct in { char a; short b; } x; char c', 6],
+    ['int a[2]; enum e e', 12],
+  ])('a struct by value { %s; } has %i bytes', (members, sizeBytes) => {
+    expect(parsePrototype(`int f(const struct s { ${members}; } x, int y)`).args).toMatchObject([
+      { name: 'x', type: 'const struct s', sizeBytes, struct: true },
+      { name: 'y', sizeBytes: 4 },
+    ]);
+  });
+
   it.each<[string, number | undefined, RegExp]>([
     ['int f(float x)', 7, /parameter 1 'x' \(float\) is a floating-point number/],
     ['int f(int a, double)', 14, /parameter 2 \(double\) is a floating-point number/],
     ['int f(long double x)', 7, /\(long double\) is a floating-point/],
     ['double f(void)', 8, /the result \(double\) is a floating-point number/],
-    ['int f(struct s x)', 7, /parameter 1 'x' \(struct s\) is a struct by value/],
+    ['int f(struct s x)', 7, /parameter 1 'x' \(struct s\) is a struct by value, and its size is not known/],
+    ['int f(struct s { long a, b, c; } x)', 7, /is a struct by value of 24 bytes; at most 16/],
+    ['int f(struct s { } x)', 7, /is a struct by value without any bytes/],
+    ['int f(struct s { int a : 3; } x)', 24, /expected ';', not ':'/],
+    ['int f(struct s { struct t t; } x)', 27, /member t of struct s has a size that is not known/],
+    ['int f(struct s { float t; } x)', 24, /member t of struct s has a size that is not known/],
+    ['int f(struct s { int; } x)', 21, /expected the name of a member of struct s/],
+    ['int f(struct s { int a; x)', 26, /expected/],
     ['int f(int a,  const union u x)', 15, /parameter 2 'x' \(const union u\) is a union by value/],
     ['struct s f(int a)', 10, /the result \(struct s\) is a struct by value/],
     ['int printk(const char *fmt, ...)', 5, /takes a variable number of arguments \(\.\.\.\)/],
