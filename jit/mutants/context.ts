@@ -20,7 +20,7 @@ function contextMoved(name: 'fentry' | 'fmodRet' | 'fexit', words: number): Chan
   }));
 }
 
-/** Arguments of one width, saved as if they had another. */
+/** Arguments of one width, saved as if they had a smaller one. A larger one is no mistake: v6.1 saves whole words. */
 function savedAs(width: OpSize, taken: OpSize): Change {
   return inPiece('saveArgs', (asm) => ({
     mov: (dst, src, note) =>
@@ -117,9 +117,6 @@ export const CONTEXT_MUTANTS: readonly EmitterMutant[] = [
       [8, 4],
       [4, 2],
       [2, 1],
-      [4, 8],
-      [2, 4],
-      [1, 2],
     ] as const
   ).map(([width, taken]) => ({
     id: `width-saved-${width}-as-${taken}`,
