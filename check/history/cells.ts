@@ -32,10 +32,12 @@ export const HISTORY_CELLS: readonly string[] = [
   ...CALLS.map((what) => `call: ${what}`),
 ];
 
-/** The cells of what a case is, and of what it came to. */
+const KNOWN: ReadonlySet<string> = new Set(HISTORY_CELLS);
+
+/** The cells of what a case is, and of what it came to; what no drawn case comes to has none. */
 export function cellsOf(
   { revision, preemption, cpus }: HistoryCase,
   marks: ReadonlySet<string>,
 ): readonly string[] {
-  return [kernelCell(revision, preemption, cpus), ...marks];
+  return [kernelCell(revision, preemption, cpus), ...[...marks].filter((mark) => KNOWN.has(mark))];
 }

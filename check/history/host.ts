@@ -259,13 +259,13 @@ export class Host {
     const error = errorOf(run);
     kernel.fail.disarm();
     span.to = this.#log.length;
-    this.marks.add(`${what}: ${error?.code ?? 'ok'}`);
     if (error?.code !== verdict) {
       const [seen, expected] = [error?.code ?? 'success', verdict ?? 'success'];
       const detail = `${what} (${fn.name}${fail === undefined ? '' : `, ${fail} fails`}) ends with ${seen}, not ${expected}`;
       this.finding = { rule: 'attach-errno', detail, expected, seen };
       return false;
     }
+    this.marks.add(`${what}: ${verdict ?? 'ok'}`);
     if (before !== undefined) {
       const ignore = what.startsWith('detach') ? DETACHED_ANYWAY : [];
       const difference = stateDifference(before, stateOf(kernel, reals), ignore);
