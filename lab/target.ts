@@ -196,11 +196,15 @@ export function checkModel(kernel: Kernel, model: FuncModel): void {
 }
 
 /** @throws KernelError EINVAL, saying what to do, when the function has no place for a trampoline's call */
-export function checkSite(kernel: Kernel, { target, symbol }: TargetFunction): void {
+export function checkSite(kernel: Kernel, fn: TargetFunction): void {
+  const { target, symbol } = fn;
   const { name, address } = symbol;
   const op = 'bpf_check_attach_target';
   const { config, ftrace, machine, rules } = kernel;
   const ibt = rules.siteAnywhere && config.ibt === true;
+  // its call, or its jump, is there
+  const tr = kernel.trampolines.find(trampolineKey(fn));
+  if (tr?.curImage !== undefined || tr?.extension !== undefined) return;
   const endbr = ibt && isEndbr(machine.memory.bytes(address, ENDBR_BYTES));
   const site = addrAdd(address, endbr ? ENDBR_BYTES : 0);
   if (ftrace.location(site) === site) return;

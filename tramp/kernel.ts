@@ -19,6 +19,7 @@ import { ModmemCharge } from './modmem.ts';
 import { type KModule, ModuleText } from './module.ts';
 import type { BpfProg } from './prog.ts';
 import { GracePeriods, type RcuTask } from './rcu.ts';
+import { placeReturnThunk } from './return-thunk.ts';
 import { managers } from './rev/managers.ts';
 import type { ManagerRules } from './rev/rules.ts';
 import { type ManagedRevision, managedRevision } from './revisions.ts';
@@ -132,7 +133,9 @@ export class Kernel {
     this.#runtime = new RuntimeText(machine, this.kallsyms, this.text, this.revision, {
       bugs: bugs as ReadonlySet<RuntimeBug>,
     });
-    this.helpers = this.#runtime.helpers;
+    const { helpers } = this.#runtime;
+    this.helpers =
+      this.config.rethunk === true ? { ...helpers, ...placeReturnThunk(machine, this.kallsyms) } : helpers;
   }
 
   /** Whether run-time statistics are counted; switched by patching the text. Kernel: sysctl kernel.bpf_stats_enabled */
