@@ -108,6 +108,7 @@ const hooks: Combination[] = [
     prog('fexit', { funcIp: true }),
   ]),
   combination('lsm-cgroup', targets.lsmSocketCreate, [lsmCgroup(1)]),
+  combination('lsm-cgroup-denies', targets.lsmSocketCreate, [lsmCgroup(0)]),
   combination('lsm-cgroup-with-lsm-fexit', targets.lsmSocketCreate, [lsmCgroup(1), lsm(), fexit]),
 ];
 

@@ -19,10 +19,10 @@ export function labRevision(kernel: KernelName): ManagedRevision | undefined {
 }
 
 /** Why a combination cannot be run in a lab; undefined when it can. */
-export function labLacks({ target, programs }: Combination): string | undefined {
-  if (target.struct !== undefined) return 'nobody calls it here, and our lab has no structs of operations';
-  if (programs.some(({ kind }) => kind === 'lsm_cgroup')) return 'our lab has no cgroups';
-  return undefined;
+export function labLacks({ target }: Combination): string | undefined {
+  return target.struct === undefined
+    ? undefined
+    : 'nobody calls it here, and our lab has no structs of operations';
 }
 
 export interface EmulateOptions {
@@ -78,6 +78,14 @@ function callerText({ fn, args }: Target, block: Kaddr): string {
   return `${callerOf(fn)}:\n${lines.join('\n')}\n`;
 }
 
+/**
+ * What stands in a hook's trampoline for a cgroup's one program: its 0 denies, all else allows.
+ * Kernel: bpf_prog_run_array_cg, kernel/bpf/cgroup.c
+ */
+function cgroupRunnerText(program: string): string {
+  return `call ${program}\ncmp eax, 1\nsbb eax, eax\nret\n`;
+}
+
 const callerOf = (fn: string): string => `call_${fn}`;
 
 class Run {
@@ -118,8 +126,14 @@ class Run {
     for (const [slot, spec] of programs.entries()) {
       const shape = { words: target.args, hasRet: seesRet(spec.kind, target.retBits) };
       const text = recorderText(spec, slot, shape, { block: this.#block, fn: target.fn });
-      this.#codes.push(await lab.assemble(`p${slot}`, text));
+      const code = await lab.assemble(`p${slot}`, text);
+      const shim = spec.kind === 'lsm_cgroup';
+      this.#codes.push(shim ? await this.#cgroupRunner(slot, code.entry) : code);
     }
+  }
+
+  #cgroupRunner(slot: number, program: Kaddr): Promise<ProgramCode> {
+    return this.#lab.assemble(`cgroup${slot}`, cgroupRunnerText(hex64(program)));
   }
 
   #zeros(sizeBytes: number, name: string): Kaddr {
@@ -173,10 +187,11 @@ class Run {
   #attach(program: number): number {
     const { programs, target } = this.#combination;
     const { kind, sleepable = false, cookie } = programs[program] as ProgramSpec;
-    if (kind === 'lsm_cgroup' || kind === 'struct_ops') throw new Bug(`a lab has no ${kind} programs`);
+    if (kind === 'struct_ops') throw new Bug('a struct of operations has no function to attach to');
+    const as = kind === 'lsm_cgroup' ? 'lsm' : kind;
     try {
       const options = { sleepable, ...(cookie === undefined ? {} : { cookie }) };
-      const attachment = this.#lab.attach(kind, target.fn, this.#codes[program] as ProgramCode, options);
+      const attachment = this.#lab.attach(as, target.fn, this.#codes[program] as ProgramCode, options);
       this.#links.set(program, attachment);
       return 0;
     } catch (error) {

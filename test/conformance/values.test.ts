@@ -11,6 +11,7 @@ import {
   congestionControl,
   fentryTest2,
   futexRequeue,
+  lsmSocketCreate,
   pipeRead,
   taskGetpgid,
 } from '../../conformance/targets.ts';
@@ -77,6 +78,15 @@ describe.each([
     expect(calls.get(4)?.records[0]?.args).toEqual([0xffff_8880_0123_4000n]);
   });
 
+  it('is told by a program of a cgroup whether to go on', async () => {
+    for (const returns of [0, 1]) {
+      const { calls, counters } = await run(combine(lsmSocketCreate, [{ kind: 'lsm_cgroup', returns }]));
+      expect(calls.get(3)?.outcome).toEqual({ result: returns === 0 ? -1 : -97 });
+      expect(calls.get(3)?.records[0]?.args).toEqual([3n, 2n, 5n, 0n]);
+      expect(counters).toEqual([{ runs: 1n, misses: 0n }]);
+    }
+  });
+
   it('counts the calls that a program makes of what it traces', async () => {
     const { counters, calls } = await run(combine(arrayDelete, [{ kind: 'fentry', recurses: true }]));
     expect(counters).toEqual([{ runs: 1n, misses: 1n }]);
@@ -112,7 +122,6 @@ describe('a lab', () => {
     const can = COMBINATIONS.filter((combination) => labLacks(combination) === undefined);
     expect(can.length).toBeGreaterThan(COMBINATIONS.length - 5);
     expect(labLacks(combine(congestionControl, []))).toContain('structs of operations');
-    expect(labLacks(combine(fentryTest2, [{ kind: 'lsm_cgroup' }]))).toContain('cgroups');
   });
 });
 
