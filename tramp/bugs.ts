@@ -16,6 +16,7 @@ export const MANAGER_BUGS = {
   'L9-asleep': 'an RCU-tasks-trace grace period ends when a reader sleeps',
   'late-callbacks': 'callbacks that arrive during a grace period are run at its end',
   'no-tasks-before-kill': 'percpu_ref is killed without waiting for tasks that have not entered yet',
+  'no-kill': 'an image is freed without waiting for calls between its enter and its exit',
   'no-tasks-after-release': 'an image is freed without waiting for tasks in its epilogue',
   'no-trace-wait': 'an fentry-only image does not wait for sleepable programs',
   'no-tasks-after-trace': 'an fentry-only image does not wait for the code around its programs',
@@ -23,6 +24,7 @@ export const MANAGER_BUGS = {
   'swap-trace-tasks':
     'an fentry-only image waits for the code around its programs first, for sleepable programs then, once each',
   'swap-tasks-kill': 'percpu_ref is killed first, then the tasks that have not entered yet are waited for',
+  'swap-kill-release': 'tasks in the epilogue are waited for first, then percpu_ref is killed',
   'no-retire-jump': 'ip_after_call is not patched, so late calls still run fexit programs',
   'early-put': 'the old image is retired before the call at the entry leaves it',
   'early-put-last': 'the last image is retired before the call at the entry is taken away',

@@ -282,7 +282,9 @@ function callingWaits(kernel: Kernel): Wait[] {
   const waits = rules.waitsBeforeKill(kernel) && !bugs.has('no-tasks-before-kill');
   const before: Wait[] = waits ? ['rcu-tasks'] : [];
   const after: Wait[] = bugs.has('no-tasks-after-release') ? [] : ['rcu-tasks-epilogue'];
+  if (bugs.has('no-kill')) return [...before, ...after];
   if (bugs.has('swap-tasks-kill')) return ['percpu-ref', ...before, ...after];
+  if (bugs.has('swap-kill-release')) return [...before, ...after, 'percpu-ref'];
   return [...before, 'percpu-ref', ...after];
 }
 

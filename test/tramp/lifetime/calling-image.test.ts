@@ -106,3 +106,11 @@ test.each([true, false])('no-tasks-after-release: freed under them (preemption %
     end: 'freed',
   });
 });
+
+test.each([true, false])('swap-kill-release: the same (preemption %s)', async (preemption) => {
+  expect(await behindExit(['swap-kill-release'], preemption)).toEqual({
+    waitsFor: 'freed',
+    fault: 'freed-image',
+    end: 'freed',
+  });
+});

@@ -32,10 +32,14 @@ test.each([true, false])('percpu_ref: the image waits for the call (preemption %
   stage.close();
 });
 
-test.each([true, false])(
-  'L3: freed under the call, which returns into it (preemption %s)',
-  async (preemption) => {
-    const { stage, task, image } = await sleepsInTheOriginal({ bugs: ['L3'], preemption });
+const WITHOUT = (['L3', 'no-kill'] as const).flatMap((bug) =>
+  [true, false].map((preemption) => ({ bug, preemption })),
+);
+
+test.each(WITHOUT)(
+  '$bug: freed under the call, which returns into it (preemption $preemption)',
+  async ({ bug, preemption }) => {
+    const { stage, task, image } = await sleepsInTheOriginal({ bugs: [bug], preemption });
     expect(image.state).toBe('freed');
     const fault = stage.finish(task);
     expect(fault).toMatchObject({ kind: 'freed-image', symbol: { name: image.ksym.name } });
