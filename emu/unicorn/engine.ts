@@ -77,6 +77,15 @@ const UNTIL = 0;
 /** rip among the 32-bit words of the control block. */
 const RIP_WORD = (Offset.values + 8 * RIP_INDEX) / 4;
 
+/**
+ * Translations are never given back: libunicorn ends with a segmentation fault when a gigabyte of them is
+ * full. So an instance is replaced when this much text was changed that it may have translated, each change
+ * counted as CHANGE_BYTES or more: about 100 MB of translations, and 3 ms for another instance.
+ */
+const STALE_BYTES = 2 << 20;
+const CHANGE_BYTES = 256;
+const LARGEST_CHANGE_BYTES = 1024;
+
 /** Bit 1 is always set; interrupts, direction and all arithmetic flags clear. */
 const CLEAR_RFLAGS = 2n;
 
@@ -171,8 +180,9 @@ class UnicornEngine implements Engine {
     if (!this.#open) return;
     const start = int64(address);
     const end = int64(address + BigInt(lengthBytes));
-    for (const { uc } of this.cpus) {
-      check('uc_ctl', this.#library.uc_ctl(uc, CTL_TB_REMOVE_CACHE, start, end));
+    for (const cpu of this.cpus) {
+      check('uc_ctl', this.#library.uc_ctl(cpu.uc, CTL_TB_REMOVE_CACHE, start, end));
+      cpu.textChanged(lengthBytes);
     }
   }
 
@@ -207,6 +217,8 @@ class UnicornCpu implements EngineCpu {
    * stays pending inside the CPU, and the next one would be a double fault.
    */
   #tainted: boolean = false;
+  #ranSinceChange: boolean = false;
+  #staleBytes: number = 0;
 
   constructor(home: CpuHome) {
     this.#home = home;
@@ -243,6 +255,24 @@ class UnicornCpu implements EngineCpu {
     );
   }
 
+  /** Text was changed that this vCPU may have translated: see STALE_BYTES. */
+  textChanged(lengthBytes: number): void {
+    if (!this.#ranSinceChange) return;
+    this.#ranSinceChange = false;
+    this.#staleBytes += CHANGE_BYTES + Math.min(lengthBytes, LARGEST_CHANGE_BYTES);
+    if (this.#staleBytes < STALE_BYTES) return;
+    const context = this.saveContext();
+    this.#library.uc_close(this.uc);
+    this.uc = this.#open();
+    this.#mapAll();
+    this.restoreContext(context);
+    this.#staleBytes = 0;
+  }
+
+  #mapAll(): void {
+    for (const [block, { address, perms }] of this.#home.mapped) this.map(address, block, perms);
+  }
+
   /** Goes on with a new instance and the registers of the old one, which is not to be entered again. */
   #replaceInstance(): void {
     const { uc_close, uc_reg_read_batch, uc_reg_write_batch } = this.#library;
@@ -250,7 +280,7 @@ class UnicornCpu implements EngineCpu {
     uc_reg_read_batch(old, this.#ids, this.#pointers, NR_REGISTERS);
     uc_close(old);
     this.uc = this.#open();
-    for (const [block, { address, perms }] of this.#home.mapped) this.map(address, block, perms);
+    this.#mapAll();
     uc_reg_write_batch(this.uc, this.#ids, this.#pointers, NR_REGISTERS);
   }
 
@@ -277,6 +307,7 @@ class UnicornCpu implements EngineCpu {
   run(budget: number, stopAt?: Kaddr): EngineStop {
     const block = this.#block;
     const { words } = block;
+    this.#ranSinceChange = true;
     block.budget = budget;
     if (stopAt !== undefined) block.stopAt = stopAt;
 

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { Vcpu } from '../../emu/index.ts';
 import { addrAdd, type Kaddr, kaddr } from '../../lib/index.ts';
 import * as x86 from './code.ts';
-import { onEachEngine, random } from './machines.ts';
+import { onEachEngine, place, random } from './machines.ts';
 
 onEachEngine((machine, layout) => {
   test('10,000 random patches are seen by whichever vCPU runs next', async () => {
@@ -108,5 +108,34 @@ onEachEngine((machine, layout) => {
       expect((on.cpus[next(2)] as Vcpu).call(pick.at).ret).toBe(BigInt(pick.value));
     }
     expect(reused).toBeGreaterThan(1000);
+  });
+
+  test('a call in flight lives through any number of patches, vector registers included', async () => {
+    const on = await machine();
+    const [cpu] = on.cpus as [Vcpu];
+    // movq xmm0, rdi; 1: nop; jmp 1b; movq rax, xmm0; ret
+    const f = place(
+      on,
+      x86.code(
+        [0x66, 0x48, 0x0f, 0x6e, 0xc7],
+        x86.nop,
+        x86.jmp8(-3),
+        [0x66, 0x48, 0x0f, 0x7e, 0xc0],
+        x86.ret,
+      ),
+    );
+    const other = on.memory.allocText(4096, 'patched');
+    const filler = Array<number>(1018).fill(x86.nop);
+    cpu.begin(f, [0x1122_3344_5566_7788n]);
+    cpu.run({ steps: 2 });
+    cpu.regs.set('rbx', 77n);
+    for (let round = 0; round < 1800; round++) {
+      on.patchText(other, x86.code(filler, x86.movEax(round), x86.ret));
+      expect(cpu.run({ steps: 2 }).reason).toBe('steps');
+    }
+    cpu.regs.set('rip', addrAdd(f, 8));
+    expect(cpu.run().reason).toBe('returned');
+    expect([cpu.regs.get('rax'), cpu.regs.get('rbx')]).toEqual([0x1122_3344_5566_7788n, 77n]);
+    expect(cpu.call(other).ret).toBe(1799n);
   });
 });
