@@ -75,6 +75,12 @@ export interface Machine {
   breakpoint: BreakpointHandler | undefined;
 
   /**
+   * Has a load from where nothing is, or from a bad address, before it becomes a fault; see LoadFaultHandler.
+   * Kernel: fixup_exception.
+   */
+  loadFault: LoadFaultHandler | undefined;
+
+  /**
    * Writes text: the one function that changes what guests execute. Every vCPU sees the new bytes from
    * its next instruction on. Meant for text that runs and for freshly allocated text alike.
    *
@@ -109,6 +115,12 @@ export interface Machine {
  * so that the call can go on as if nothing had happened. False: the int3 is a fault.
  */
 export type BreakpointHandler = (cpu: Vcpu, address: Kaddr) => boolean;
+
+/**
+ * Is shown the address of an instruction whose load cannot be done. True: it has set rip (and what else it took)
+ * so that the call goes on. False: it is a fault.
+ */
+export type LoadFaultHandler = (cpu: Vcpu, address: Kaddr) => boolean;
 
 /** The state of a machine at one time; opaque. */
 export interface Snapshot {

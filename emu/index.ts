@@ -6,6 +6,7 @@ export type {
   CallResult,
   EngineName,
   GuestMemory,
+  LoadFaultHandler,
   Machine,
   MachineOptions,
   ParallelCall,

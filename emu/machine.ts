@@ -5,6 +5,7 @@ import type {
   CallResult,
   EngineName,
   GuestMemory,
+  LoadFaultHandler,
   Machine,
   MachineOptions,
   ParallelCall,
@@ -143,6 +144,7 @@ export class EngineMachine implements Machine {
       counting,
       locate: locate ?? regionLocator(this.#memory),
       breakpoint: undefined,
+      loadFault: undefined,
     };
     this.#vcpus = engine.cpus.map((cpu, id) => new MachineVcpu(id, cpu, this.#home, this.percpu.base(id)));
     this.cpus = this.#vcpus;
@@ -157,6 +159,14 @@ export class EngineMachine implements Machine {
 
   set breakpoint(handler: BreakpointHandler | undefined) {
     this.#home.breakpoint = handler;
+  }
+
+  get loadFault(): LoadFaultHandler | undefined {
+    return this.#home.loadFault;
+  }
+
+  set loadFault(handler: LoadFaultHandler | undefined) {
+    this.#home.loadFault = handler;
   }
 
   get locate(): Locator {

@@ -10,6 +10,7 @@ import type {
   BreakpointHandler,
   CallOptions,
   CallResult,
+  LoadFaultHandler,
   Registers,
   RunOptions,
   RunResult,
@@ -37,6 +38,7 @@ export interface VcpuHome {
   readonly counting: boolean;
   locate: Locator;
   breakpoint: BreakpointHandler | undefined;
+  loadFault: LoadFaultHandler | undefined;
 }
 
 /** Vector of the exception that int3 raises. */
@@ -130,16 +132,20 @@ export class MachineVcpu implements Vcpu {
     this.#executed = instructions;
     this.#limit = limit;
     this.#state = 'calling';
-    if (!this.#breakpointHandled(stop)) return this.#faulted(stop);
+    if (!this.#handled(stop)) return this.#faulted(stop);
     const rest = this.run();
     return { ret: rest.fault === null ? engine.rax : 0n, instructions: this.#executed, fault: rest.fault };
   }
 
-  /** Lets the machine's int3 handler have a breakpoint; true when the call can go on. */
-  #breakpointHandled(stop: EngineStop): boolean {
-    const { breakpoint } = this.#home;
-    const isInt3 = stop === 'exception' && this.#engine.vector === BREAKPOINT_VECTOR;
-    return isInt3 && breakpoint?.(this, this.#engine.stopRip) === true;
+  /** Lets the machine's handlers have an int3, or a load that failed; true when the call can go on. */
+  #handled(stop: EngineStop): boolean {
+    const engine = this.#engine;
+    const { breakpoint, loadFault } = this.#home;
+    if (stop === 'exception' && engine.vector === BREAKPOINT_VECTOR) {
+      return breakpoint?.(this, engine.stopRip) === true;
+    }
+    if (stop !== 'memory' || engine.memoryStop.access !== 'read') return false;
+    return loadFault?.(this, engine.stopRip) === true;
   }
 
   #faulted(stop: EngineStop): { ret: bigint; instructions: number; fault: Fault } {
@@ -211,7 +217,7 @@ export class MachineVcpu implements Vcpu {
       stop = part.stop;
       instructions += part.instructions;
       this.#executed += part.instructions;
-    } while (this.#breakpointHandled(stop));
+    } while (this.#handled(stop));
 
     const { rip } = this.#engine;
     if (stop === 'stop-at') return { reason: 'stop', instructions, fault: null };
