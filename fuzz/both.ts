@@ -1,5 +1,4 @@
 import type { CaseFamily, CaseOutcome, CaseRunner, Finding, RunnerOptions, Timing } from '../check/index.ts';
-import type { EngineName } from '../emu/index.ts';
 
 /** The rule that a case means the same on Unicorn and on the host CPU. */
 export const ENGINES_AGREE = 'engines-agree';
@@ -11,10 +10,7 @@ export async function openBoth<Case>(
 ): Promise<CaseRunner<Case>> {
   const unicorn = await family.open({ ...options, engine: 'unicorn', observe: true });
   try {
-    return new Both(
-      unicorn,
-      await family.open({ ...options, engine: 'native' as EngineName, observe: true }),
-    );
+    return new Both(unicorn, await family.open({ ...options, engine: 'native', observe: true }));
   } catch (error) {
     unicorn.close();
     throw error;

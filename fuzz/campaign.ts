@@ -118,12 +118,12 @@ class Session {
     let failed = false;
     const work = async (): Promise<void> => {
       for (const block of blocks) {
-        if (failed) return;
         try {
-          this.#keep(
-            block,
-            await tryRange(this.#crew, this.#subjects.families, this.#plan, rangeOf(this.#plan, block)),
-          );
+          const range = rangeOf(this.#plan, block);
+          const tally = await tryRange(this.#crew, this.#subjects.families, this.#plan, range);
+          // Behind a line that could not be written whole there must be no other.
+          if (failed) return;
+          this.#keep(block, tally);
         } catch (error) {
           failed = true;
           throw error;

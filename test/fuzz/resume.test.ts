@@ -5,6 +5,7 @@ import {
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -138,6 +139,14 @@ describe("a campaign's folder", () => {
     await expect(resume()).rejects.toThrow('campaign.json: is no plan of a campaign');
     writeFileSync(join(out, 'campaign.json'), '{"format":7}');
     await expect(resume()).rejects.toThrow('written by another version');
+  });
+
+  test('that cannot be written to any more ends the campaign', async () => {
+    const out = folder();
+    symlinkSync('/dev/full', join(out, 'journal.jsonl'));
+    await expect(campaign({}, { out, workers: 2 })).rejects.toThrow(
+      'journal.jsonl: does not fit: no space left',
+    );
   });
 
   test('is not made when there is no engine', async () => {
