@@ -28,7 +28,7 @@ import { makeRunner } from './runner.ts';
 import type { SharedMemory } from './shared-memory.ts';
 import { RunnerSlot } from './slot.ts';
 
-/** How long the runner may take for what is done at once. */
+/** How long the runner may take for what it does at once. */
 const ANSWER_MILLISECONDS = 10_000;
 
 /** The first address that is not the user's. */
@@ -62,8 +62,10 @@ export class Child {
       this.#filterSystemCalls();
       for (let id = 1; id < cpus; id++) this.#startThread(id);
     } catch (error) {
+      const ended = this.end !== undefined && !(error instanceof InputError);
+      const thrown = ended ? this.#notStarted() : error;
       this.kill();
-      throw error;
+      throw thrown;
     }
   }
 
