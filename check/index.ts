@@ -62,6 +62,7 @@ export {
   plainCase,
   sameImage,
 } from './image/check-image.ts';
+export { programsIn } from './image/given.ts';
 export { IMAGE_FAMILY } from './image/image-family.ts';
 export { parseImageCase } from './image/parse.ts';
 export { type Situation, situationsOf, VARIANTS, type Variant } from './image/situations.ts';

@@ -72,6 +72,14 @@ class ImageRunner implements CaseRunner<ImageCase> {
     this.#options = options;
   }
 
+  /**
+   * Whether cases can be watched: not where a step is a trap of the host CPU and costs more than a hundred cases,
+   * and not by those who compare engines, who want every case to go the same way.
+   */
+  get #watches(): boolean {
+    return this.#options.engine !== 'native' && this.#options.observe !== true;
+  }
+
   get timing(): Timing {
     return { ...this.#time };
   }
@@ -157,8 +165,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
     for (const watched of [false, true]) {
       for (const entry of entries) {
         const { one } = entry;
-        // Who compares engines wants every case in the same way.
-        if ((one.watched && this.#options.observe !== true) !== watched) continue;
+        if ((one.watched && this.#watches) !== watched) continue;
         entry.seat = together.length + alone.length;
         const emitted = emit(one, places.seat(entry.seat, one.placing).place, this.#emitter(one.revision));
         if (emitted.image === undefined) {
@@ -268,7 +275,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
       },
       stepAt: (offset) => this.#stepAt(theatre, entry, offset),
     };
-    entry.findings = tryAlone(setting, { watched: one.watched, blamed: true }).findings;
+    entry.findings = tryAlone(setting, { watched: one.watched && this.#watches, blamed: true }).findings;
     this.#spend('check');
   }
 

@@ -23,6 +23,7 @@ export const VARIANTS = [
   'all programs recur',
   'statistics',
   'retired',
+  'retired, and fmod_ret speaks',
   'a program calls again',
   'programs write their context',
 ] as const;
@@ -98,7 +99,15 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
     const clock = hex64(LATE_CLOCK - BigInt(2 * i) * TICK);
     add('statistics', (one) => ({ ...one, statistics: true, clock }));
   }
-  if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) add('retired', (one) => ({ ...one, retired: true }));
+  if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) {
+    add('retired', (one) => ({ ...one, retired: true }));
+    plain.fmodRet.forEach((_, speaker) => {
+      add('retired, and fmod_ret speaks', (one) => ({
+        ...withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns: '0x1' })),
+        retired: true,
+      }));
+    });
+  }
   for (const first of firstOfKinds(plain)) {
     add('a program calls again', (one) => withProgram(one, first, (prog) => ({ ...prog, calls: true })));
   }
