@@ -1,5 +1,6 @@
 export { type CoreOutcome, type CoreResult, relocateCore } from './core.ts';
 export { isPoison, POISON_IMM } from './core-patch.ts';
+export { checkProgram } from './fixup/check.ts';
 export type { CheckedFunction, CheckedProgram } from './fixup/checked.ts';
 export {
   type CompileOptions,
@@ -35,6 +36,7 @@ export type {
 } from './model.ts';
 export { type ReadBpfOptions, readBpfObject } from './object.ts';
 export { type SectionMeaning, sectionMeaning } from './section-name.ts';
+export { entryAt } from './verify/entry.ts';
 export type {
   BpfCode,
   BpfEntry,
@@ -45,3 +47,5 @@ export type {
   BpfTypeRef,
   BpfWord,
 } from './verify/environment.ts';
+export { helperId, helperName } from './verify/helper-names.ts';
+export { HELPERS, type HelperArg, type HelperProto, type HelperResult } from './verify/helpers.ts';

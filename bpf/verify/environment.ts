@@ -9,11 +9,13 @@ import type { BpfProgram } from '../model.ts';
  */
 
 /** The part of a {@link BpfProgram} that is checked; programs that come from no object have this much too. */
-export type BpfCode = Pick<BpfProgram, 'name' | 'insns' | 'subprogs'>;
+export type BpfCode = Pick<BpfProgram, 'name' | 'insns' | 'subprogs' | 'references'>;
 
 export interface BpfEnvironment {
   readonly revision: BpfJitRevisionName;
   readonly entry: BpfEntry;
+  /** The program may sleep, and call what sleeps. */
+  readonly sleepable: boolean;
   /** By the index that map references have. */
   readonly maps: readonly BpfMapPlace[];
   /** By the index that references to variables have. */
