@@ -1,5 +1,6 @@
 export { attachProg, detachProg } from './attach.ts';
 export { KERNEL_BUGS, type KernelBug, type KernelBugs, MANAGER_BUGS } from './bugs.ts';
+export { CgroupLsm, type CgroupRunner, cgroupRunner } from './cgroup-lsm.ts';
 export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
 export { Ftrace, type FtraceCommand, type FtraceOps } from './ftrace.ts';
 export { FtraceCaller } from './ftrace-caller.ts';
@@ -40,9 +41,10 @@ export {
   type ProgType,
   trampKind,
 } from './prog.ts';
+export { ProgArray } from './prog-array.ts';
 export { GracePeriods, RCU_FLAVOURS, RcuFlavour, type RcuFlavourName, type RcuTask } from './rcu.ts';
 export { managers } from './rev/managers.ts';
-export type { FlagQuestion, ManagerRules, WaitConfig } from './rev/rules.ts';
+export type { FlagQuestion, ManagerRules, StructOpsRules, WaitConfig } from './rev/rules.ts';
 export { MANAGED_REVISIONS, type ManagedRevision, managedRevision } from './revisions.ts';
 export { RuntimeText } from './runtime-text.ts';
 export { type RunOutcome, Scheduler } from './sched.ts';
@@ -54,6 +56,7 @@ export {
   WEIGHTS,
   type Weights,
 } from './simulation.ts';
+export { StructOps, type StructOpsImage, type StructOpsMember } from './struct-ops.ts';
 export { Task, type TaskCall } from './task.ts';
 export { TextPoker, textPoke } from './text-poke.ts';
 export {

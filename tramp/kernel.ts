@@ -10,6 +10,7 @@ import {
 } from '../jit/index.ts';
 import { addrAdd, type Kaddr } from '../lib/index.ts';
 import type { KernelBug, KernelBugs } from './bugs.ts';
+import { CgroupLsm } from './cgroup-lsm.ts';
 import { FailPoints } from './failpoints.ts';
 import { Ftrace } from './ftrace.ts';
 import type { TrampImage } from './image.ts';
@@ -100,6 +101,8 @@ export class Kernel {
   readonly images: Set<TrampImage> = new Set();
   /** Those of them that nothing calls any more. */
   readonly retired: Set<TrampImage> = new Set();
+  /** LSM programs of cgroups. */
+  readonly cgroupLsm: CgroupLsm = new CgroupLsm(this);
   /** The functions that images call, by symbol. */
   readonly helpers: HelperAddresses;
   /** Kernel: the warnings that WARN_ON would print, oldest first. */

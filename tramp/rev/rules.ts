@@ -25,6 +25,19 @@ export interface FlagQuestion {
   readonly wantsIp: boolean;
 }
 
+/** Structs whose functions are programs. Kernel: kernel/bpf/bpf_struct_ops.c */
+export interface StructOpsRules {
+  readonly flags: (hasResult: boolean) => number;
+  /** An image has the kernel's own function of its type as its original. */
+  readonly namesStub: boolean;
+  /** Its size is asked for first. */
+  readonly asksSize: boolean;
+  readonly mostPages: number;
+  readonly charged: boolean;
+  /** A symbol for each member. */
+  readonly ownSymbols: boolean;
+}
+
 /** Kernel: kernel/bpf/trampoline.c and what it calls, one revision of it. */
 export interface ManagerRules {
   readonly name: ManagedRevision;
@@ -56,6 +69,12 @@ export interface ManagerRules {
   readonly imageMemory: 'page' | 'pack';
   /** What executable memory is charged by, bytes. */
   readonly chargeUnitBytes: number;
+
+  // -- what else makes images, or is on lists
+  /** LSM programs of cgroups, by a shim for each hook. */
+  readonly cgroupShims: boolean;
+  /** Undefined where it is not modelled. */
+  readonly structOps: StructOpsRules | undefined;
 
   // -- the call at the entry: register_fentry
   /** `direct`: one call by address. `ops`: each trampoline an ftrace user of its own, which IPMODIFY users may join. */

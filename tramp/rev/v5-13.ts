@@ -27,6 +27,9 @@ export const v5_13: ManagerRules = {
   imageMemory: 'page',
   chargeUnitBytes: 4096,
 
+  cgroupShims: false,
+  structOps: undefined,
+
   ftrace: 'direct',
   siteAnywhere: false,
   looksAtFilter: false,

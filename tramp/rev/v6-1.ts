@@ -7,6 +7,7 @@
  *   + flags stay with the trampoline; the original is called by its return address beside an IPMODIFY user
  *   + an ftrace user of its own for each trampoline; sites behind an ENDBR
  *   + images charged by bytes
+ *   + LSM programs of cgroups
  *   - images have no number
  */
 
@@ -15,7 +16,7 @@ import { PROG_KINDS } from '../prog.ts';
 import type { ManagerRules } from './rules.ts';
 import { v5_15 } from './v5-15.ts';
 
-const { CALL_ORIG, ORIG_STACK, SHARE_IPMODIFY, TAIL_CALL_CTX } = TrampFlag;
+const { CALL_ORIG, ORIG_STACK, RET_FENTRY_RET, SHARE_IPMODIFY, TAIL_CALL_CTX } = TrampFlag;
 
 export const v6_1: ManagerRules = {
   ...v5_15,
@@ -38,6 +39,16 @@ export const v6_1: ManagerRules = {
   keepsFlags: true,
   numbersImages: false,
   chargeUnitBytes: 1,
+
+  cgroupShims: true,
+  structOps: {
+    flags: (hasResult) => (hasResult ? RET_FENTRY_RET : 0),
+    namesStub: false,
+    asksSize: false,
+    mostPages: 1,
+    charged: false,
+    ownSymbols: false,
+  },
 
   ftrace: 'ops',
   siteAnywhere: true,

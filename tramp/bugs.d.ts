@@ -1,0 +1,81 @@
+import { RUNTIME_BUGS } from '../jit/index.ts';
+/**
+ * Bugs that the kernel has had, or that a manager can have, to be switched on one by one. Each is an
+ * `if` beside the code it breaks; with none switched on the manager is right. Identifiers that begin with L
+ * or T as in the bug list that the mutants are taken from; `L9-asleep` is L9 made in another place.
+ */
+export declare const MANAGER_BUGS: {
+    readonly L1: 'a program is let go when its image is retired, so a task preempted before its enter is not waited for';
+    readonly L2: 'a program is let go when no task runs in its old image, so one asleep in an earlier program is not waited for';
+    readonly L3: 'no percpu_ref: an image is freed although the original function it called still sleeps';
+    readonly L4: 'no module reference: a module is unloaded while its function is traced';
+    readonly L8: 'RCU-tasks does not wait for exiting tasks';
+    readonly L9: 'an RCU-tasks-trace grace period takes a reader inside of a second section for one that has left';
+    readonly 'L9-asleep': 'an RCU-tasks-trace grace period ends when a reader sleeps';
+    readonly 'late-callbacks': 'callbacks that arrive during a grace period are run at its end';
+    readonly 'no-tasks-before-kill': 'percpu_ref is killed without waiting for tasks that have not entered yet';
+    readonly 'no-kill': 'an image is freed without waiting for calls between its enter and its exit';
+    readonly 'no-tasks-after-release': 'an image is freed without waiting for tasks in its epilogue';
+    readonly 'no-trace-wait': 'an fentry-only image does not wait for sleepable programs';
+    readonly 'no-tasks-after-trace': 'an fentry-only image does not wait for the code around its programs';
+    readonly 'one-trace-wait': 'an fentry-only image waits once, as the kernel does, whatever the lifetime of programs';
+    readonly 'swap-trace-tasks': 'an fentry-only image waits for the code around its programs first, for sleepable programs then, once each';
+    readonly 'swap-tasks-kill': 'percpu_ref is killed first, then the tasks that have not entered yet are waited for';
+    readonly 'swap-kill-release': 'tasks in the epilogue are waited for first, then percpu_ref is killed';
+    readonly 'no-retire-jump': 'ip_after_call is not patched, so late calls still run fexit programs';
+    readonly 'early-put': 'the old image is retired before the call at the entry leaves it';
+    readonly 'early-put-last': 'the last image is retired before the call at the entry is taken away';
+    readonly 'kill-unconfirmed': 'percpu_ref is counted together before a grace period has confirmed the kill';
+    readonly 'sum-one-cpu': 'percpu_ref is counted together over the first CPU only';
+    readonly 'own-reference-kept': "killing a percpu_ref does not drop its owner's reference";
+    readonly 'replacement-unheld': 'a freplace program is not kept while tasks can be in it';
+    readonly T1: 'fmod_ret programs are not counted against the limit and overflow their array';
+    readonly 'one-too-few': 'the limit of programs is one too low';
+    readonly 'fexit-uncounted': 'fexit programs are not counted against the limit that they share with fentry';
+    readonly T2: 'a function with as many arguments as are allowed is refused';
+    readonly T7: 'the site table keeps the old address when a direct call is modified';
+    readonly 'T7-site': 'the site table has the new address when a direct call is modified, the site the old one';
+    readonly T8: 'the site table keeps a direct call that could not be put in place';
+    readonly T12: 'the first byte behind a symbol counts as inside';
+    readonly 'T12-module': 'the first byte behind a module counts as inside';
+    readonly T13: 'a freplace program stays recorded when its poke fails';
+    readonly 'linked-unchecked': 'a program that is attached already is attached again';
+    readonly 'replaced-unchecked': 'programs are attached to a function that is replaced';
+    readonly 'traced-unchecked': 'a function that is traced is replaced';
+    readonly 'replacement-recorded': 'a freplace program stays recorded when it is detached';
+    readonly 'oldest-first': 'programs run oldest first';
+    readonly 'lsm-by-name': 'LSM programs may replace the result of a hook that has none';
+    readonly 'fmod-ret-alone': 'an image with fmod_ret programs and no fexit program does not call the original';
+    readonly 'ip-of-fentry': "only fentry programs are asked whether they want the function's address";
+    readonly 'short-key': 'trampolines are told apart by the lower half of their keys';
+    readonly 'number-kept': 'images go on being numbered after the last program is detached';
+    readonly 'number-stuck': 'images keep the number of the first';
+    readonly 'torn-write': 'text is poked without int3, first byte first';
+    readonly 'torn-tail': 'text is poked without int3, last bytes first';
+    readonly 'int3-unhandled': 'nobody answers for the int3 while the last byte is poked';
+    readonly 'poke-short': 'a poke leaves out the last byte';
+    readonly 'poke-long': 'a poke writes one byte too many';
+    readonly 'poke-unchecked': 'a poke does not compare the bytes that it replaces';
+    readonly 'ftrace-unchecked': 'a site is patched without comparing the bytes that it replaces';
+    readonly L5: 'an image is leaked when putting it in place fails';
+    readonly 'L5-emit': 'an image is leaked when emitting fails';
+    readonly 'im-kept': 'the struct of an image is leaked when its page cannot be had';
+    readonly 'charge-kept': "the charge stays when an image's page cannot be had";
+    readonly 'text-kept': 'the page of an image is leaked when its percpu_ref cannot be had';
+    readonly 'uncharged-never': 'the charge stays when an image is freed';
+    readonly 'ksym-kept': 'the symbol stays when an image is freed';
+    readonly 'pcref-kept': 'the counters of the percpu_ref stay when an image is freed';
+    readonly 'programs-kept': 'a freed image keeps its references to programs';
+    readonly 'module-kept': 'the reference to the module stays when registering fails';
+    readonly 'module-kept-last': 'the reference to the module stays when the last program is detached';
+    readonly 'reference-kept': 'the reference to the trampoline stays when attaching fails';
+    readonly 'reference-kept-detach': 'the reference to the trampoline stays when a program is detached';
+    readonly 'listed-kept': 'a program stays on the list when attaching fails';
+    readonly 'linked-kept': 'a program counts as attached when attaching fails';
+    readonly 'site-kept': 'the call stays at the entry when ftrace then refuses it';
+};
+/** All that `new Kernel(machine, { bugs })` knows: the manager's, and those of the functions that images call. */
+export declare const KERNEL_BUGS: typeof MANAGER_BUGS & typeof RUNTIME_BUGS;
+export type KernelBug = keyof typeof KERNEL_BUGS;
+export type KernelBugs = ReadonlySet<KernelBug>;
+export declare const NO_BUGS: KernelBugs;

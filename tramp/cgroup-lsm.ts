@@ -1,0 +1,253 @@
+/*
+ * LSM programs of cgroups (v6.1). They are on no trampoline's list: a shim is, a program of the kernel's own that
+ * runs them.
+ *
+ *   hook -> image -> enter, runner(ctx, insnsi of the shim), exit
+ *                      |
+ *                      +--> the shim: insnsi is at its end
+ *                             +--> aux: the programs that are attached, oldest first
+ *
+ * One shim for all programs of a hook: the first attach makes it, each holds a reference to it, the last put
+ * unlinks it. That takes the trampoline's mutex, and so does finding it: references are put only after the
+ * mutex is let go.
+ *
+ * Simplified: there is one cgroup, which every task and every socket is in.
+ *
+ * Kernel: bpf_trampoline_link_cgroup_shim, kernel/bpf/trampoline.c; kernel/bpf/cgroup.c
+ */
+
+import {
+  Assembler,
+  eax,
+  BpfProg as ProgField,
+  piece,
+  ptr,
+  r12,
+  r13,
+  rax,
+  rbx,
+  rdi,
+  rsi,
+} from '../jit/index.ts';
+import { addrAdd, Bug, Errno, InputError, type Kaddr, kaddr } from '../lib/index.ts';
+import type { FuncModel } from '../obj/index.ts';
+import type { Kernel } from './kernel.ts';
+import { BpfProg } from './prog.ts';
+import { type AttachTarget, linkLocked, type Trampoline, unlinkProg } from './trampoline.ts';
+
+/** The runners: where the cgroup is found that decides. */
+const RUNNERS = [
+  '__cgroup_bpf_run_lsm_current',
+  '__cgroup_bpf_run_lsm_socket',
+  '__cgroup_bpf_run_lsm_sock',
+] as const;
+export type CgroupRunner = (typeof RUNNERS)[number];
+
+/** By the hook's first argument. Kernel: bpf_lsm_find_cgroup_shim, kernel/bpf/bpf_lsm.c */
+export function cgroupRunner({ args: [first] }: FuncModel): CgroupRunner {
+  if (first?.type === 'struct socket *') return '__cgroup_bpf_run_lsm_socket';
+  if (first?.type === 'struct sock *') return '__cgroup_bpf_run_lsm_sock';
+  return '__cgroup_bpf_run_lsm_current';
+}
+
+/** Kernel: struct bpf_shim_tramp_link */
+interface Shim {
+  readonly prog: BpfProg;
+  readonly tr: Trampoline;
+  /** Kernel: link->refcnt */
+  references: number;
+  /** Kernel: cgrp->bpf.effective */
+  readonly programs: BpfProg[];
+  /** The array of their functions in guest memory, 0 behind the last. */
+  array: Kaddr;
+}
+
+export class CgroupLsm {
+  readonly #kernel: Kernel;
+  readonly #shims: Map<BpfProg, Shim> = new Map();
+  #runners: Readonly<Record<CgroupRunner, Kaddr>> | undefined;
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+  }
+
+  /** Shims that are linked. */
+  get shims(): number {
+    return this.#shims.size;
+  }
+
+  /** The references to the shim of a hook; 0 without one. */
+  references(tr: Trampoline): number {
+    return this.#find(tr)?.references ?? 0;
+  }
+
+  /**
+   * Attaches a program of type `lsm_cgroup` to a hook. On error everything is as before.
+   * @throws InputError for another type, or in a revision without them; KernelError what `linkProg` meets
+   * Kernel: __cgroup_bpf_attach, bpf_trampoline_link_cgroup_shim
+   */
+  attach(prog: BpfProg, key: bigint, target: AttachTarget): Trampoline {
+    const kernel = this.#kernel;
+    if (!kernel.rules.cgroupShims) {
+      throw new InputError(
+        'cgroup',
+        undefined,
+        `${kernel.revision} has no LSM programs of cgroups; they come with v6.1`,
+      );
+    }
+    if (prog.type !== 'lsm_cgroup') {
+      throw new InputError('cgroup', undefined, `${prog.name} is of type ${prog.type}, not lsm_cgroup`);
+    }
+    const tr = kernel.trampolines.get(kernel, key, target);
+    let made: Shim | undefined;
+    try {
+      tr.mutex.with(() => {
+        const found = this.#find(tr);
+        if (found !== undefined) {
+          found.references++;
+          this.#setPrograms(found, [...found.programs, prog]);
+          return;
+        }
+        made = this.#make(tr, prog);
+        linkLocked(kernel, made.prog, tr);
+        this.#shims.set(made.prog, made);
+      });
+    } finally {
+      // Without the mutex: what is put last may be unlinked. A shim that is linked keeps the reference to tr.
+      const linked = made !== undefined && this.#shims.has(made.prog);
+      if (!linked) {
+        made?.prog.put();
+        kernel.trampolines.put(kernel, tr);
+      }
+    }
+    prog.get();
+    return tr;
+  }
+
+  /** Detaches it. @throws KernelError what `unlinkProg` meets when it was the last. Kernel: bpf_trampoline_unlink_cgroup_shim */
+  detach(prog: BpfProg, key: bigint): void {
+    const kernel = this.#kernel;
+    const tr = kernel.trampolines.lookup(kernel, key);
+    try {
+      const shim = tr.mutex.with(() => this.#find(tr));
+      if (shim === undefined || !shim.programs.includes(prog))
+        throw new Bug(`${prog.name} is not attached there`);
+      this.#setPrograms(
+        shim,
+        shim.programs.filter((other) => other !== prog),
+      );
+      prog.put();
+      this.#put(shim);
+    } finally {
+      kernel.trampolines.put(kernel, tr);
+    }
+  }
+
+  /** Kernel: cgroup_shim_find */
+  #find(tr: Trampoline): Shim | undefined {
+    const runner = this.#place()[cgroupRunner(tr.target.model)];
+    return [...this.#shims.values()].find((shim) => shim.tr === tr && shim.prog.bpfFunc === runner);
+  }
+
+  /** Drops a reference; with the last one the shim is unlinked. Kernel: bpf_shim_tramp_link_release */
+  #put(shim: Shim): void {
+    if (--shim.references > 0) return;
+    const kernel = this.#kernel;
+    this.#shims.delete(shim.prog);
+    try {
+      unlinkProg(kernel, shim.prog, shim.tr);
+    } finally {
+      kernel.trampolines.put(kernel, shim.tr);
+      shim.prog.put();
+    }
+  }
+
+  /**
+   * The program that stands for them: one instruction, not compiled, attached as any LSM program is.
+   * Kernel: cgroup_shim_alloc
+   */
+  #make(tr: Trampoline, first: BpfProg): Shim {
+    const { machine } = this.#kernel;
+    const { model } = tr.target;
+    const prog = new BpfProg(this.#kernel, {
+      name: `shim of ${model.name}`,
+      kind: 'lsm',
+      bpfFunc: this.#place()[cgroupRunner(model)],
+      jited: false,
+      // whoever may still run it reads the array
+      release: () => machine.memory.kfree(shim.array),
+    });
+    const shim: Shim = { prog, tr, references: 1, programs: [], array: kaddr(0) };
+    this.#setPrograms(shim, [first]);
+    return shim;
+  }
+
+  /** Publishes another array; the one before is freed when nobody reads it any more. Kernel: activate_effective_progs */
+  #setPrograms(shim: Shim, programs: readonly BpfProg[]): void {
+    const { grace, machine } = this.#kernel;
+    const { memory } = machine;
+    const array = memory.kmalloc(8 * (programs.length + 1), 'bpf_prog_array');
+    for (const [i, { bpfFunc }] of programs.entries()) memory.writeU64(addrAdd(array, 8 * i), bpfFunc);
+    memory.writeU64(addrAdd(array, 8 * programs.length), 0n);
+    const old = shim.array;
+    shim.array = array;
+    shim.programs.splice(0, shim.programs.length, ...programs);
+    memory.writeU64(addrAdd(shim.prog.address, PROG_AUX), array);
+    if (old !== 0n) grace.callRcu(() => memory.kfree(old));
+  }
+
+  /** Puts the runners into kernel text, when somebody first wants one. */
+  #place(): Readonly<Record<CgroupRunner, Kaddr>> {
+    this.#runners ??= placeRunners(this.#kernel);
+    return this.#runners;
+  }
+}
+
+/** Kernel: prog->aux; here the array of programs itself */
+const PROG_AUX = 0x38;
+
+/** u32 runner(ctx, insnsi): every program is run; one that answers 0 refuses. Kernel: bpf_prog_run_array_cg */
+const run = piece('bpf_prog_run_array_cg', ({ asm }: { readonly asm: Assembler }) => {
+  const next = asm.label('next');
+  const allowed = asm.label('allowed');
+  const done = asm.label('done');
+  asm.push(rbx);
+  asm.push(r12);
+  asm.push(r13);
+  asm.mov(rbx, ptr(rsi, PROG_AUX - ProgField.insnsi), 'the programs of the shim, from its instructions');
+  asm.mov(r12, rdi, 'ctx');
+  asm.alu('xor', r13, r13);
+  asm.bind(next);
+  asm.mov(rax, ptr(rbx));
+  asm.test(rax, rax);
+  asm.jccShort('e', done);
+  asm.mov(rdi, r12);
+  asm.callIndirect(rax);
+  asm.test(eax, eax);
+  asm.jccShort('ne', allowed);
+  asm.movImm(r13, -Errno.EPERM);
+  asm.bind(allowed);
+  asm.lea(rbx, ptr(rbx, 8));
+  asm.jmpShort(next);
+  asm.bind(done);
+  asm.mov(rax, r13);
+  asm.pop(r13);
+  asm.pop(r12);
+  asm.pop(rbx);
+  asm.ret();
+});
+
+/** Simplified: as there is one cgroup, all three are the same code. */
+function placeRunners({ machine, kallsyms }: Kernel): Readonly<Record<CgroupRunner, Kaddr>> {
+  const place = (name: string): Kaddr => {
+    const asm = new Assembler(kaddr(0));
+    run({ asm });
+    const bytes = asm.bytes();
+    const start = machine.memory.allocKernelText(bytes.length, name);
+    machine.patchText(start, bytes);
+    kallsyms.add({ name, start, sizeBytes: bytes.length, kind: 'kernel' });
+    return start;
+  };
+  const [current, socket, sock] = RUNNERS;
+  return { [current]: place(current), [socket]: place(socket), [sock]: place(sock) };
+}

@@ -1,0 +1,126 @@
+/*
+ * Where images are put.
+ *
+ *   up to v6.1   a page each, written, then made read-only and executable
+ *   v6.12        so many chunks of a pack that images and programs share:
+ *
+ *     pack, 2 MiB, executable     |  image 1  | image 2 |int3 |image 3|int3 ...
+ *     chunks of 64 bytes           0 1 2 3 4 5 6 7 8 ...
+ *
+ *                An image is written elsewhere, and copied in. What is free is int3.
+ */
+import { addrAdd, Bug, hex64 } from '../lib/index.js';
+/** Room of an image, bytes, where each has a page; the most that one may need where not. Kernel: PAGE_SIZE */
+export const IMAGE_BYTES = 4096;
+/** Kernel: bpf_jit_alloc_exec_page (v5), bpf_jit_alloc_exec (v6.1) */
+export class PageMemory {
+    #machine;
+    constructor(machine) {
+        this.#machine = machine;
+    }
+    alloc(sizeBytes, name) {
+        return this.#machine.memory.allocText(sizeBytes, name);
+    }
+    free(image) {
+        this.#machine.memory.freeText(image);
+    }
+    /** A page that is freed tells it by itself. */
+    freedAt() {
+        return undefined;
+    }
+}
+/** Kernel: BPF_PROG_PACK_SIZE on a machine with one memory node */
+const PACK_BYTES = 2 << 20;
+/** Kernel: BPF_PROG_CHUNK_SIZE */
+export const CHUNK_BYTES = 64;
+const CHUNKS = PACK_BYTES / CHUNK_BYTES;
+const INT3 = 0xcc;
+/** Kernel: struct bpf_prog_pack */
+class Pack {
+    start;
+    /** By chunk. */
+    pieces = Array.from({ length: CHUNKS });
+    #live = 0;
+    constructor(start) {
+        this.start = start;
+    }
+    get empty() {
+        return this.#live === 0;
+    }
+    /** The first place where so many chunks are free. Kernel: bitmap_find_next_zero_area */
+    find(chunks) {
+        for (let first = 0, at = 0; first + chunks <= CHUNKS; first = at) {
+            while (at < first + chunks && this.pieces[at]?.live !== true)
+                at++;
+            if (at === first + chunks)
+                return first;
+            at = this.pieces[at].first + this.pieces[at].chunks;
+        }
+        return undefined;
+    }
+    take(name, first, chunks) {
+        this.pieces.fill({ name, first, chunks, live: true }, first, first + chunks);
+        this.#live++;
+    }
+    /** @returns what was there */
+    give(first) {
+        const piece = this.pieces[first];
+        if (piece?.live !== true || piece.first !== first)
+            return undefined;
+        this.pieces.fill({ ...piece, live: false }, first, first + piece.chunks);
+        this.#live--;
+        return piece;
+    }
+}
+/** Kernel: bpf_prog_pack_alloc, bpf_prog_pack_free, kernel/bpf/core.c */
+export class PackMemory {
+    #machine;
+    #packs = [];
+    constructor(machine) {
+        this.#machine = machine;
+    }
+    /** Packs there are. */
+    get packs() {
+        return this.#packs.length;
+    }
+    alloc(sizeBytes, name) {
+        const chunks = Math.ceil(sizeBytes / CHUNK_BYTES);
+        for (const pack of this.#packs) {
+            const first = pack.find(chunks);
+            if (first !== undefined)
+                return this.#take(pack, name, first, chunks);
+        }
+        const pack = new Pack(this.#machine.memory.allocText(PACK_BYTES, 'bpf_prog_pack'));
+        this.#packs.unshift(pack);
+        return this.#take(pack, name, 0, chunks);
+    }
+    #take(pack, name, first, chunks) {
+        pack.take(name, first, chunks);
+        return addrAdd(pack.start, first * CHUNK_BYTES);
+    }
+    free(image) {
+        const pack = this.#packOf(image);
+        const piece = pack?.give(Number(image - pack.start) / CHUNK_BYTES);
+        if (pack === undefined || piece === undefined)
+            throw new Bug(`no image starts at ${hex64(image)}`);
+        this.#machine.patchText(image, new Uint8Array(piece.chunks * CHUNK_BYTES).fill(INT3));
+        if (!pack.empty)
+            return;
+        this.#packs = this.#packs.filter((other) => other !== pack);
+        this.#machine.memory.freeText(pack.start);
+    }
+    freedAt(address) {
+        const pack = this.#packOf(address);
+        if (pack === undefined)
+            return undefined;
+        const at = Number(address - pack.start);
+        const piece = pack.pieces[Math.floor(at / CHUNK_BYTES)];
+        if (piece === undefined || piece.live)
+            return undefined;
+        return { symbol: `${piece.name} (freed)`, offset: at - piece.first * CHUNK_BYTES };
+    }
+    #packOf(address) {
+        return this.#packs.find(({ start }) => address >= start && address - start < BigInt(PACK_BYTES));
+    }
+}
+//# sourceMappingURL=image-memory.js.map

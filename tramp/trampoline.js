@@ -1,0 +1,385 @@
+/*
+ * Trampolines: which programs are attached where, and the image that runs them.
+ *
+ *   get(key)  ->  linkProg / unlinkProg  ->  update  ->  image.ts
+ *                                              |
+ *                          register / modify / unregister the call at the function's entry
+ *
+ * Kernel: kernel/bpf/trampoline.c
+ */
+import { TrampFlag } from '../jit/index.js';
+import { Bug, KernelError } from '../lib/index.js';
+import { modifyFentry, moduleGet, registerFentry, trampOps, unregisterFentry, } from './entry.js';
+import { imageAlloc, imageFree, imagePut } from './image.js';
+import { imageRequest, imageSize } from './image-request.js';
+import { linkOf } from './link.js';
+import { Mutex } from './mutex.js';
+import { PROG_KINDS, trampKind } from './prog.js';
+import { textPoke } from './text-poke.js';
+/** Programs of one kind that an image has room for. Kernel: BPF_MAX_TRAMP_PROGS */
+export const MAX_TRAMP_PROGS = 38;
+/** All that is attached to one function. Kernel: struct bpf_trampoline */
+export class Trampoline {
+    key;
+    references = 1;
+    /** Set once, by the first get that knows it. */
+    func;
+    /** The call at the function's entry. */
+    entry;
+    /** Attached programs, newest first. */
+    links = { fentry: [], fmod_ret: [], fexit: [] };
+    /** The program that stands in for the function. */
+    extension;
+    curImage;
+    /** Number of the next image, where images have one; 0 when there is none. */
+    selector = 0;
+    /** Flags of the last update that was tried, where they are kept. */
+    flags = 0;
+    mutex;
+    constructor(kernel, key) {
+        this.key = key;
+        this.mutex = new Mutex(`the mutex of trampoline ${key}`);
+        this.entry = { ftraceManaged: false, module: undefined, ops: trampOps(kernel, this) };
+    }
+    get target() {
+        if (this.func === undefined)
+            throw new Bug(`trampoline ${this.key} has no function yet`);
+        return this.func;
+    }
+    get ftraceManaged() {
+        return this.entry.ftraceManaged;
+    }
+    get module() {
+        return this.entry.module;
+    }
+    /** The programs of its links. */
+    get progs() {
+        const of = (kind) => this.links[kind].map(({ prog }) => prog);
+        return { fentry: of('fentry'), fmod_ret: of('fmod_ret'), fexit: of('fexit') };
+    }
+}
+/** 2^64 divided by the golden ratio. Kernel: GOLDEN_RATIO_64, include/linux/hash.h */
+const GOLDEN_RATIO_64 = 0x61c8864680b583ebn;
+const HASH_BITS = 10;
+/** The bucket of a key among 2^`bits`. Kernel: hash_64, include/linux/hash.h */
+export function hash64(key, bits) {
+    return Number(BigInt.asUintN(64, key * GOLDEN_RATIO_64) >> BigInt(64 - bits));
+}
+/** The hash table of all trampolines: 1,024 buckets by key. */
+export class TrampolineTable {
+    #buckets = Array.from({ length: 1 << HASH_BITS }, () => []);
+    /**
+     * Finds the trampoline of a key or makes one; either way the caller gets a reference.
+     * @throws KernelError ENOMEM. Kernel: bpf_trampoline_lookup
+     */
+    lookup(kernel, anyKey) {
+        const key = BigInt.asUintN(64, anyKey);
+        const bucket = this.#bucket(key);
+        const found = kernel.bugs.has('short-key')
+            ? this.list().find((tr) => BigInt.asUintN(32, tr.key) === BigInt.asUintN(32, key))
+            : bucket.find((tr) => tr.key === key);
+        if (found !== undefined) {
+            // one that put could not remove, because programs were attached
+            kernel.warnOn(found.references === 0, `refcount_t: ${key} is taken again after its last reference`);
+            found.references++;
+            return found;
+        }
+        kernel.fail.pass('alloc-trampoline');
+        const tr = new Trampoline(kernel, key);
+        bucket.unshift(tr);
+        return tr;
+    }
+    /**
+     * As lookup, and names the traced function if this is the first to do so. From v6.1 on, a function that can
+     * end in a tail call has its count passed through from then on. Kernel: bpf_trampoline_get; bpf_check_attach_target
+     */
+    get(kernel, key, target) {
+        const tr = this.lookup(kernel, key);
+        tr.func ??= target;
+        if (kernel.rules.keepsFlags && target.prog?.tailCallReachable === true) {
+            tr.flags |= TrampFlag.TAIL_CALL_CTX;
+        }
+        return tr;
+    }
+    /**
+     * Drops a reference; with the last one the trampoline goes, unless programs are attached. Its last
+     * image may outlive it. Kernel: bpf_trampoline_put
+     */
+    put(kernel, tr) {
+        if (tr.references === 0)
+            throw new Bug(`trampoline ${tr.key} is put once too often`);
+        if (--tr.references > 0)
+            return;
+        for (const kind of kernel.rules.warnsOnPut) {
+            if (kernel.warnOn(tr.links[kind].length > 0, `bpf_trampoline_put: ${tr.key} has ${kind} programs`))
+                return;
+        }
+        kernel.warnOn(tr.mutex.held, `bpf_trampoline_put: ${tr.mutex.name} is taken`);
+        tr.entry.ops?.filter.clear();
+        const bucket = this.#bucket(tr.key);
+        bucket.splice(bucket.indexOf(tr), 1);
+    }
+    /** The trampoline of a key, if there is one; takes no reference. */
+    find(key) {
+        return this.#bucket(key).find((tr) => tr.key === key);
+    }
+    /** All trampolines, in no particular order. */
+    list() {
+        return this.#buckets.flat();
+    }
+    #bucket(key) {
+        return this.#buckets[hash64(key, HASH_BITS)];
+    }
+}
+/**
+ * Attaches a program and puts the new image in place. On error everything is as before.
+ *
+ * @param what a program, which stands for its own link, or a link of it
+ * @throws KernelError EBUSY a freplace program is there, or this one is attached already; E2BIG too
+ *   many programs; or what `update` met
+ *
+ * Kernel: bpf_trampoline_link_prog
+ */
+export function linkProg(kernel, what, tr) {
+    tr.mutex.with(() => linkLocked(kernel, what, tr));
+}
+/** As `linkProg`, with the trampoline's mutex held. Kernel: __bpf_trampoline_link_prog */
+export function linkLocked(kernel, what, tr) {
+    const op = 'bpf_trampoline_link_prog';
+    const link = linkOf(what);
+    const { prog } = link;
+    const { model } = tr.target;
+    const { bugs, rules } = kernel;
+    const kind = kindOf(kernel, prog, tr);
+    if (tr.extension !== undefined && !bugs.has('replaced-unchecked')) {
+        throw new KernelError('EBUSY', op, `${model.name} is replaced by ${tr.extension.name}`);
+    }
+    if (kind === 'replace') {
+        const traced = rules.blocksReplacement.some((list) => tr.links[list].length > 0);
+        if (traced && !bugs.has('traced-unchecked')) {
+            const kinds = rules.blocksReplacement.join(' or ');
+            throw new KernelError('EBUSY', op, `${model.name} has ${kinds} programs`);
+        }
+        linkExtension(kernel, prog, tr);
+        return;
+    }
+    if (!hasRoom(kernel, tr, kind)) {
+        throw new KernelError('E2BIG', op, `${model.name} has ${MAX_TRAMP_PROGS} programs already`);
+    }
+    const list = tr.links[kind];
+    if (rules.alreadyLinked(link, list) && !bugs.has('linked-unchecked')) {
+        throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
+    }
+    const letGo = rules.moduleHeldBy === 'program' ? holdModule(kernel, prog, tr) : undefined;
+    if (bugs.has('oldest-first'))
+        list.push(link);
+    else
+        list.unshift(link);
+    link.linked = true;
+    try {
+        update(kernel, tr);
+    }
+    catch (error) {
+        if (!bugs.has('module-kept'))
+            letGo?.();
+        if (!bugs.has('listed-kept'))
+            list.splice(list.indexOf(link), 1);
+        if (!bugs.has('linked-kept'))
+            link.linked = false;
+        throw error;
+    }
+}
+/**
+ * Has a program keep the module of what it traces. Simplified: the kernel does so when the program is loaded,
+ * here it is told its target when it is attached.
+ * @throws KernelError ENOENT when the module is going. Kernel: bpf_check_attach_target, kernel/bpf/verifier.c
+ */
+function holdModule(kernel, prog, { target }) {
+    const module = moduleGet(kernel, target.addr);
+    if (module === undefined)
+        return undefined;
+    const undo = prog.holdModule(module);
+    if (undo === undefined)
+        module.put();
+    return undo;
+}
+/** The list that a program belongs to. */
+function kindOf({ bugs }, { kind }, { target }) {
+    return kind === 'lsm' && bugs.has('lsm-by-name') ? 'fmod_ret' : trampKind(kind, target.model);
+}
+/**
+ * Whether a list can take one more. v5 kernels count fentry and fexit together and forget fmod_ret, which then
+ * overflows its array.
+ */
+function hasRoom({ bugs, rules }, { links }, kind) {
+    const limit = bugs.has('one-too-few') ? MAX_TRAMP_PROGS - 1 : MAX_TRAMP_PROGS;
+    const forgotten = (list) => (list === 'fexit' && bugs.has('fexit-uncounted')) || (list === 'fmod_ret' && bugs.has('T1'));
+    const counted = rules.counted
+        .filter((list) => !forgotten(list))
+        .reduce((sum, list) => sum + links[list].length, 0);
+    const overflows = links[kind].length >= limit && !bugs.has('T1');
+    return counted < limit && !overflows;
+}
+/** Jumps from the function's entry to the program that replaces it. */
+function linkExtension(kernel, prog, tr) {
+    const { addr, prog: replaced } = tr.target;
+    if (kernel.rules.guardsReplaced)
+        replaced?.extend();
+    tr.extension = prog;
+    try {
+        textPoke(kernel, addr, 'JUMP', null, prog.bpfFunc);
+    }
+    catch (error) {
+        if (!kernel.bugs.has('T13')) {
+            tr.extension = undefined;
+            if (kernel.rules.guardsReplaced)
+                replaced?.unextend();
+        }
+        throw error;
+    }
+    // no image keeps it, so the jump does
+    if (holdsExtension(kernel))
+        prog.get();
+}
+/** Jumps no more. With the `held` lifetime the program stays until no task that jumped can be in it. */
+function unlinkExtension(kernel, prog, tr) {
+    const { addr, model, prog: replaced } = tr.target;
+    if (tr.extension !== prog)
+        throw new Bug(`${prog.name} does not replace ${model.name}`);
+    if (!kernel.bugs.has('replacement-recorded'))
+        tr.extension = undefined;
+    try {
+        textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
+    }
+    finally {
+        if (kernel.rules.guardsReplaced)
+            replaced?.unextend();
+    }
+    if (!holdsExtension(kernel))
+        return;
+    const { grace } = kernel;
+    grace.callRcuTasks(() => grace.callRcuTasksTrace(() => prog.put()));
+}
+function holdsExtension({ bugs, programLifetime }) {
+    return programLifetime === 'held' && !bugs.has('replacement-unheld');
+}
+/**
+ * Detaches a program. As in the kernel it is off the list even when putting the new image in place fails.
+ *
+ * @param what a program, which stands for its own link, or a link of it
+ * @throws KernelError what `update` met
+ *
+ * Kernel: bpf_trampoline_unlink_prog
+ */
+export function unlinkProg(kernel, what, tr) {
+    tr.mutex.with(() => {
+        const link = linkOf(what);
+        const { model } = tr.target;
+        const kind = kindOf(kernel, link.prog, tr);
+        if (kind === 'replace') {
+            unlinkExtension(kernel, link.prog, tr);
+            return;
+        }
+        const list = tr.links[kind];
+        const index = list.indexOf(link);
+        if (index < 0)
+            throw new Bug(`program ${link.prog.name} is not attached to ${model.name}`);
+        list.splice(index, 1);
+        link.linked = false;
+        update(kernel, tr);
+    });
+}
+/**
+ * Makes the image and the call at the function's entry agree with the lists. The trampoline's mutex is held.
+ * @param locksFtrace false when ftrace asks for it, and holds its mutex already
+ * Kernel: bpf_trampoline_update
+ */
+export function update(kernel, tr, locksFtrace = true) {
+    const { curImage } = tr;
+    const { bugs, fail, rules } = kernel;
+    fail.pass('alloc-progs');
+    if (PROG_KINDS.every((kind) => tr.links[kind].length === 0)) {
+        if (curImage === undefined)
+            throw new Bug(`trampoline ${tr.key} had nothing attached`);
+        if (bugs.has('early-put-last'))
+            imagePut(kernel, curImage);
+        try {
+            unregisterFentry(kernel, tr, curImage.image);
+        }
+        finally {
+            // retired and forgotten even when the call at the entry could not be taken away
+            if (!bugs.has('early-put-last'))
+                imagePut(kernel, curImage);
+            tr.curImage = undefined;
+            if (!bugs.has('number-kept'))
+                tr.selector = 0;
+        }
+        return;
+    }
+    const before = tr.flags;
+    let im;
+    try {
+        im = placeImage(kernel, tr, locksFtrace);
+    }
+    catch (error) {
+        tr.flags = before;
+        throw error;
+    }
+    if (curImage !== undefined && !bugs.has('early-put'))
+        imagePut(kernel, curImage);
+    tr.curImage = im;
+    if (rules.numbersImages && !bugs.has('number-stuck'))
+        tr.selector++;
+}
+/**
+ * Makes an image and has the function's entry call it. ftrace may ask for another one meanwhile, because an
+ * IPMODIFY user shares the site: -EAGAIN, see entry.ts.
+ */
+function placeImage(kernel, tr, locksFtrace) {
+    const { bugs, rules } = kernel;
+    const { curImage } = tr;
+    const links = PROG_KINDS.flatMap((kind) => tr.links[kind]);
+    /** Flags, then how much room they need. */
+    const prepare = () => {
+        const asked = imageRequest(kernel, tr);
+        if (rules.keepsFlags)
+            tr.flags = asked.flags;
+        return { made: { ...asked, imageSize: imageSize(kernel, asked) } };
+    };
+    let { made } = prepare();
+    let im = imageAlloc(kernel, tr.key, tr.selector, made.imageSize);
+    for (;;) {
+        try {
+            im.write({ ...made, image: im.image, im: im.address }, links);
+            im.protect();
+            warnOfNumber(kernel, tr);
+            if (curImage !== undefined && bugs.has('early-put'))
+                imagePut(kernel, curImage);
+            if (curImage === undefined)
+                registerFentry(kernel, tr, im.image);
+            else
+                modifyFentry(kernel, tr, curImage.image, im.image, locksFtrace);
+            return im;
+        }
+        catch (error) {
+            const again = rules.ftrace === 'ops' && error instanceof KernelError && error.code === 'EAGAIN';
+            // nothing has reached it, so nobody need be waited for
+            const keeps = again && rules.imageMemory === 'page';
+            if (!keeps && !bugs.has(im.length === 0 ? 'L5-emit' : 'L5'))
+                imageFree(kernel, im);
+            if (!again)
+                throw error;
+            ({ made } = prepare());
+            if (!keeps)
+                im = imageAlloc(kernel, tr.key, tr.selector, made.imageSize);
+        }
+    }
+}
+function warnOfNumber(kernel, { curImage, selector }) {
+    if (!kernel.rules.numbersImages)
+        return;
+    const numbered = selector !== 0;
+    kernel.warnOn(curImage !== undefined && !numbered, 'bpf_trampoline_update: an image without number');
+    kernel.warnOn(curImage === undefined && numbered, 'bpf_trampoline_update: a number without image');
+}
+//# sourceMappingURL=trampoline.js.map
