@@ -16,7 +16,7 @@ import { shrinkCase } from './shrink.ts';
 import { World } from './world.ts';
 
 /** Unicorn keeps a little memory for each patch of text, so a machine is not used for ever. */
-const CASES_PER_MACHINE = 250;
+const CASES_PER_MACHINE = 100;
 
 const NS_PER_MS = 1_000_000;
 
