@@ -10,6 +10,7 @@
  * `crashed`, and another child goes on with the same memory.
  */
 
+import { cpus as cpuModels } from 'node:os';
 import { Bug, type Kaddr, kaddr } from '../../lib/index.ts';
 import type { Perms, RegisterName } from '../api.ts';
 import type { Engine, EngineContext, EngineCpu, EngineStop, HostBlock, MemoryStop, Run } from '../engine.ts';
@@ -81,7 +82,7 @@ class NativeEngine implements Engine, GuestView {
       this.#memory.close();
       throw error;
     }
-    this.name = 'native x86-64';
+    this.name = `native ${cpuModels()[0]?.model ?? 'x86-64'}`;
     this.cpus = this.#child.slots.map((slot) => new NativeCpu(this, slot));
   }
 
@@ -186,6 +187,7 @@ class NativeCpu implements EngineCpu {
   #budget: number = 0;
   #counting: boolean = false;
   #running: boolean = false;
+  readonly #time: TimeLimit;
   /** How the child ended under the guest. */
   #lost: string | undefined;
   #lostRip: Kaddr = kaddr(0n);
@@ -199,6 +201,7 @@ class NativeCpu implements EngineCpu {
   constructor(engine: NativeEngine, slot: RunnerSlot) {
     this.#engine = engine;
     this.#slot = slot;
+    this.#time = new TimeLimit(engine.timeLimitMs, () => engine.child.cpuMilliseconds(slot.id));
     this.#clear();
   }
 
@@ -243,6 +246,7 @@ class NativeCpu implements EngineCpu {
       slot.eflags &= ~TRAP_FLAG;
     }
     slot.resetSegments();
+    this.#time.start();
     this.#running = true;
     slot.give(Command.RUN);
     return undefined;
@@ -274,18 +278,17 @@ class NativeCpu implements EngineCpu {
   /** Whether the guest has stopped, by itself or because its time was over. */
   #await(): boolean {
     const slot = this.#slot;
-    const { child, timeLimitMs } = this.#engine;
+    const { child } = this.#engine;
     const limited = this.#counting && this.#budget < NO_LIMIT;
     let left = this.#budget;
-    let time = new TimeLimit(child, slot.id, timeLimitMs);
     const inTime = (): boolean => {
       if (child.end !== undefined) return false;
       // A counted run comes to its end while it makes progress, however slowly.
       if (limited && slot.budget !== left) {
         left = slot.budget;
-        time = new TimeLimit(child, slot.id, timeLimitMs);
+        this.#time.start();
       }
-      return !time.isOver();
+      return !this.#time.isOver();
     };
     if (slot.wait(inTime)) return true;
     if (child.end !== undefined) return false;

@@ -4,35 +4,35 @@
  * stopped uses no CPU.
  */
 
-import type { Child } from './child.ts';
-
 const LONGEST_BY_THE_CLOCK = 4;
 
 export class TimeLimit {
-  readonly #child: Child;
-  readonly #id: number;
   readonly #limitMs: number;
-  readonly #end: number;
-  #deadline: number;
+  /** Milliseconds on a CPU so far, where the kernel keeps account. */
+  readonly #used: () => number | undefined;
+  #deadline: number = 0;
+  #end: number = 0;
   /** Asked for when the run turns out to be a long one. */
-  #cpuAtStart: number | undefined;
+  #usedAtStart: number | undefined;
 
-  constructor(child: Child, id: number, limitMs: number) {
-    this.#child = child;
-    this.#id = id;
+  constructor(limitMs: number, used: () => number | undefined) {
     this.#limitMs = limitMs;
+    this.#used = used;
+  }
+
+  start(): void {
     const now = performance.now();
-    this.#deadline = now + limitMs;
-    this.#end = now + LONGEST_BY_THE_CLOCK * limitMs;
+    this.#deadline = now + this.#limitMs;
+    this.#end = now + LONGEST_BY_THE_CLOCK * this.#limitMs;
+    this.#usedAtStart = undefined;
   }
 
   isOver(): boolean {
     const now = performance.now();
-    const cpu = (): number | undefined => this.#child.cpuMilliseconds(this.#id);
-    this.#cpuAtStart ??= cpu();
+    this.#usedAtStart ??= this.#used();
     if (now < this.#deadline) return false;
-    if (now >= this.#end || this.#cpuAtStart === undefined) return true;
-    const left = this.#limitMs - ((cpu() ?? Number.POSITIVE_INFINITY) - this.#cpuAtStart);
+    if (now >= this.#end || this.#usedAtStart === undefined) return true;
+    const left = this.#limitMs - ((this.#used() ?? Number.POSITIVE_INFINITY) - this.#usedAtStart);
     // What it used before it was first asked about is not known: about a millisecond.
     if (left <= 1) return true;
     this.#deadline = Math.min(now + left, this.#end);
