@@ -35,7 +35,7 @@ test('waits for a guest that gets no CPU', () => {
       [150, 1020],
       [200, 1050],
       [230, 1051],
-      [260, 1101],
+      [280, 1101],
     ]),
   ).toEqual([false, false, false, false, true]);
 });
