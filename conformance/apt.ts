@@ -1,9 +1,9 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
-import { InputError } from '../lib/index.ts';
 import { type Archive, parseArchives, parsePackages } from './debian.ts';
 import { complaint, type Ran, runCommand } from './run-command.ts';
+import { Unavailable } from './unavailable.ts';
 
 /*
  * Debian's packages through apt, as the machine is set up for it: which mirrors there are, and whether what
@@ -30,35 +30,30 @@ export class Apt {
     return stdout.split('\n').filter((name) => name !== '');
   }
 
-  /** Archives of packages. @throws InputError when apt does not know one */
+  /** Archives of packages. @throws Unavailable when apt does not know one */
   async archives(packages: readonly string[]): Promise<Archive[]> {
     const ran = await this.#run('apt-get', ['-qq', 'download', '--print-uris', ...packages]);
     const found = parseArchives(ran.stdout);
     if (ran.status === 0 && found.length === packages.length) return found;
-    throw new InputError('apt-get', undefined, `does not know ${packages.join(', ')}: ${complaint(ran)}`);
+    throw new Unavailable('apt-get', `does not know ${packages.join(', ')}: ${complaint(ran)}`);
   }
 
-  /** Packages and all that they need and this machine does not have. @throws InputError */
+  /** Packages and all that they need and this machine does not have. @throws Unavailable */
   async withDependencies(packages: readonly string[]): Promise<string[]> {
     const args = ['install', '--print-uris', '-qq', '-y', '--no-install-recommends', ...packages];
     const ran = await this.#run('apt-get', args);
     if (ran.status !== 0) {
-      throw new InputError(
-        'apt-get',
-        undefined,
-        `cannot tell what ${packages.join(', ')} needs: ${complaint(ran)}`,
-      );
+      throw new Unavailable('apt-get', `cannot tell what ${packages.join(', ')} needs: ${complaint(ran)}`);
     }
     return parsePackages(ran.stdout);
   }
 
-  /** Downloads packages into a folder. @throws InputError */
+  /** Downloads packages into a folder. @throws Unavailable */
   async download(names: readonly string[], folder: string): Promise<void> {
     const ran = await this.#run('apt-get', ['-qq', 'download', ...names], folder);
     if (ran.status !== 0) {
-      throw new InputError(
+      throw new Unavailable(
         'apt-get',
-        undefined,
         `cannot download ${names.join(', ')}: ${complaint(ran)}; is there a network?`,
       );
     }
@@ -66,7 +61,7 @@ export class Apt {
 
   /**
    * Fetches package lists into our own folder, for a machine that has none or old ones; what is installed is
-   * still read from the system. @throws InputError
+   * still read from the system. @throws Unavailable
    */
   async update(): Promise<void> {
     this.#make('lists');
@@ -74,20 +69,15 @@ export class Apt {
     this.#options.push('-o', `Dir::Cache::pkgcache=`, '-o', `Dir::Cache::srcpkgcache=`);
     const ran = await this.#run('apt-get', ['-qq', '-o', 'APT::Update::Error-Mode=any', 'update']);
     if (ran.status !== 0) {
-      throw new InputError(
-        'apt-get',
-        undefined,
-        `cannot fetch package lists: ${complaint(ran)}; is there a network?`,
-      );
+      throw new Unavailable('apt-get', `cannot fetch package lists: ${complaint(ran)}; is there a network?`);
     }
   }
 
   async #run(command: string, args: readonly string[], cwd?: string): Promise<Ran> {
     const ran = await runCommand(command, [...this.#options, ...args], cwd === undefined ? {} : { cwd });
     if (ran.missing) {
-      throw new InputError(
+      throw new Unavailable(
         command,
-        undefined,
         'is not here; kernels to ask are Debian packages, so run this on Debian or Ubuntu',
       );
     }

@@ -8,3 +8,4 @@ export {
 } from './conformance.ts';
 export { conformancePage } from './markdown.ts';
 export { type Progress, SILENT, terminalProgress } from './progress.ts';
+export { Unavailable } from './unavailable.ts';

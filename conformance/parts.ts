@@ -6,6 +6,7 @@ import type { KernelName } from './combination.ts';
 import { type Archive, newestKernel } from './debian.ts';
 import { complaint, runCommand } from './run-command.ts';
 import type { Store } from './store.ts';
+import { Unavailable } from './unavailable.ts';
 
 /*
  * What a run needs from outside: a kernel, qemu, a C compiler. qemu and the compiler are taken from the
@@ -27,15 +28,14 @@ export interface Tool {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** @throws InputError when there is no such kernel to be had */
+/** @throws Unavailable when there is no such kernel to be had */
 export async function kernelFiles(store: Store, apt: Apt, kernel: KernelName): Promise<KernelFiles> {
   const archives = (): Promise<Archive[]> =>
     withFreshLists(apt, async () => {
       const found = newestKernel(await apt.names(`linux-image-${kernel}.`), kernel);
       if (found !== undefined) return apt.archives([found]);
-      throw new InputError(
+      throw new Unavailable(
         `linux-image-${kernel}`,
-        undefined,
         "is in none of apt's sources; Debian 12 with its security updates has it",
       );
     });
@@ -125,7 +125,7 @@ async function withFreshLists<T>(apt: Apt, ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {
-    if (!(error instanceof InputError)) throw error;
+    if (!(error instanceof Unavailable)) throw error;
     await apt.update();
     return ask();
   }

@@ -17,6 +17,7 @@ import { InputError } from '../lib/index.ts';
 import type { Archive } from './debian.ts';
 import type { Progress } from './progress.ts';
 import { complaint, runCommand } from './run-command.ts';
+import { Unavailable } from './unavailable.ts';
 
 /*
  * Parts fetched once and kept: a part is a folder, unpacked from one or more Debian archives.
@@ -38,6 +39,8 @@ export interface PartPlan {
 /** Who puts packages into a folder: apt, or a test. @throws InputError */
 export interface Downloader {
   download(packages: readonly string[], folder: string): Promise<void>;
+  /** Learns anew which packages there are. */
+  update(): Promise<void>;
 }
 
 export class Store {
@@ -55,8 +58,7 @@ export class Store {
   async part(plan: PartPlan): Promise<string> {
     const whole = join(this.folder, plan.name);
     if (existsSync(whole)) return whole;
-    const archives = await this.#manifest(plan);
-    const files = await this.#fetch(plan.name, archives);
+    const files = await this.#files(plan);
     const unpacked = mkdtempSync(join(this.folder, 'unpacking-'));
     try {
       for (const [i, file] of files.entries()) {
@@ -71,6 +73,18 @@ export class Store {
     }
     for (const file of files) rmSync(file, { force: true });
     return whole;
+  }
+
+  /** The archives of a part. Lists grow old: an archive that is there no more has a newer one in its place. */
+  async #files(plan: PartPlan): Promise<string[]> {
+    try {
+      return await this.#fetch(plan.name, await this.#manifest(plan));
+    } catch (error) {
+      if (!(error instanceof Unavailable)) throw error;
+      await this.#apt.update();
+      rmSync(join(this.folder, `${plan.name}.json`), { force: true });
+      return await this.#fetch(plan.name, await this.#manifest(plan));
+    }
   }
 
   /** What a part is made of, by its manifest. */
@@ -145,7 +159,7 @@ export async function isWhole(path: string, { sizeBytes, sha256 }: Archive): Pro
 
 async function unpack(file: string, folder: string, only: string | undefined): Promise<void> {
   const ran = await runCommand('dpkg-deb', ['--extract', file, folder]);
-  if (ran.missing) throw new InputError('dpkg-deb', undefined, 'is not here; it unpacks Debian packages');
+  if (ran.missing) throw new Unavailable('dpkg-deb', 'is not here; it unpacks Debian packages');
   if (ran.status !== 0) throw new InputError(file, undefined, `cannot be unpacked: ${complaint(ran)}`);
   if (only === undefined) return;
   // A kernel's modules are ten times as large as the kernel, and no guest loads one.

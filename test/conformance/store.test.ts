@@ -7,6 +7,7 @@ import type { Archive } from '../../conformance/debian.ts';
 import { SILENT } from '../../conformance/progress.ts';
 import { runCommand } from '../../conformance/run-command.ts';
 import { isWhole, Store } from '../../conformance/store.ts';
+import { Unavailable } from '../../conformance/unavailable.ts';
 import { InputError } from '../../lib/index.ts';
 
 let folder = '';
@@ -19,6 +20,8 @@ function archiveOf(name: string, bytes: Uint8Array): Archive {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   return { package: name, file: `${name}_1_all.deb`, sizeBytes: bytes.length, sha256 };
 }
+
+const update = async (): Promise<void> => undefined;
 
 const hasDpkg = (await runCommand('dpkg-deb', ['--version'])).status === 0;
 
@@ -44,7 +47,7 @@ describe('an archive', () => {
       asked++;
       writeFileSync(join(to, archive.file), 'something else');
     };
-    const store = new Store(folder, { download }, SILENT);
+    const store = new Store(folder, { download, update }, SILENT);
     const part = (): Promise<string> => store.part({ name: 'kernel', archives: async () => [archive] });
     await expect(part()).rejects.toThrow(InputError);
     await expect(part()).rejects.toThrow(
@@ -85,7 +88,7 @@ describe.skipIf(!hasDpkg)('a part', () => {
         if (broken) throw new InputError('apt-get', undefined, 'the line is cut');
       }
     };
-    const store = new Store(folder, { download }, SILENT);
+    const store = new Store(folder, { download, update }, SILENT);
     const part = (): Promise<string> =>
       store.part({ name: 'kernel', archives: async () => archives, only: 'boot' });
     await expect(part()).rejects.toThrow('the line is cut');
@@ -96,5 +99,22 @@ describe.skipIf(!hasDpkg)('a part', () => {
     await part();
     expect(asked).toEqual([['one', 'two'], ['two']]);
     expect(existsSync(join(folder, 'archives', 'one_1_all.deb'))).toBe(false);
+  });
+
+  it('is asked for anew when what the lists name is there no more', async () => {
+    const bytes = await built('newer');
+    let fresh = false;
+    const downloader = {
+      download: async (names: readonly string[], to: string): Promise<void> => {
+        if (!fresh) throw new Unavailable('apt-get', `cannot download ${names.join()}`);
+        for (const name of names) writeFileSync(join(to, `${name}_1_all.deb`), bytes);
+      },
+      update: async (): Promise<void> => {
+        fresh = true;
+      },
+    };
+    const archives = async (): Promise<Archive[]> => [archiveOf(fresh ? 'newer' : 'older', bytes)];
+    const root = await new Store(folder, downloader, SILENT).part({ name: 'kernel', archives });
+    expect(readFileSync(join(root, 'boot', 'newer'), 'utf8')).toBe('newer\n');
   });
 });
