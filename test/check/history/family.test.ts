@@ -11,6 +11,7 @@ import {
   Random,
 } from '../../../check/index.ts';
 import { InputError } from '../../../lib/index.ts';
+import { nativeMissing } from '../../emu/machines.ts';
 import { history } from './histories.ts';
 
 const SEED = 4;
@@ -155,4 +156,17 @@ test('what is observed is told without addresses', async () => {
   expect(lines.length).toBeGreaterThan(10);
   expect(lines.filter((line) => /0xffff|\?|nobody/.test(line))).toEqual([]);
   expect(lines.at(-1)).toMatch(/^\d+ splats$/);
+});
+
+test.skipIf(nativeMissing !== undefined)('the host CPU does the same as Unicorn, line by line', async () => {
+  const engines = ['unicorn', 'native'] as const;
+  const [unicorn, native] = await Promise.all(
+    engines.map(async (engine) => {
+      const observer = await HISTORY_FAMILY.open({ engine, observe: true });
+      const outcome = await observer.run(cases(12));
+      observer.close();
+      return outcome;
+    }),
+  );
+  expect(native).toEqual(unicorn);
 });
