@@ -15,6 +15,7 @@ import { elfExecutable } from '../../../emu/native/elf.ts';
 import { le, machineCode, to } from '../../../emu/native/machine-code.ts';
 import { makeRunner } from '../../../emu/native/runner.ts';
 import { Bug } from '../../../lib/index.ts';
+import { nativeMissing } from '../machines.ts';
 
 const iced = createRequire(import.meta.url)('iced-x86') as typeof Iced;
 
@@ -82,6 +83,10 @@ describe('the runner', () => {
     expect(SLOTS + BigInt(NR_SLOTS * SLOT_BYTES)).toBeLessThan(0x7e00_0000_0000n);
     expect(Math.max(...Object.values(Slot))).toBeLessThan(SIGNAL_STACK);
   });
+});
+
+test('starts, unless the host is another one or refuses something', () => {
+  expect(nativeMissing ?? 'the host refuses nothing').toMatch(/the host refuses|x86-64 under Linux/);
 });
 
 describe('machine code', () => {
