@@ -34,8 +34,9 @@ function callFields(report: CallReport): Record<string, unknown> {
     ret: report.ret,
     instructions: report.instructions,
     fault: faultFields(report),
-    seen: report.seen.map(({ program, kind, target, depth, args, ret, returned }) => ({
+    seen: report.seen.map(({ program, kind, target, depth, args, ret, returned, cookie }) => ({
       program,
+      cookie,
       kind,
       target,
       depth,

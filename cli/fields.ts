@@ -160,9 +160,8 @@ export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** One JSON document, 64-bit values as hex strings. */
+/** One JSON document, words as hex strings; a struct by value is longer than a word. */
 export function stringify(document: unknown): string {
-  return JSON.stringify(document, (_key, value: unknown) =>
-    typeof value === 'bigint' ? hex64(value) : value,
-  );
+  const hex = (value: bigint): string => (value < 0n ? hex64(value) : `0x${value.toString(16)}`);
+  return JSON.stringify(document, (_key, value: unknown) => (typeof value === 'bigint' ? hex(value) : value));
 }

@@ -22,13 +22,13 @@ export interface ProgramRow {
 /** Runs are counted by watching, so that counting changes no instruction; misses are the kernel's own counter. */
 export function programRows(lab: Lab, called: readonly Called[]): ProgramRow[] {
   const seen = called.flatMap(({ report }) => report.seen);
-  return lab.attachments().map(({ prog, function: target }: Attachment) => ({
+  return lab.attachments().map(({ prog, function: target, cookie }: Attachment) => ({
     name: prog.name,
     kind: prog.kind + (prog.sleepable ? '.s' : ''),
     target,
     runs: seen.filter((run) => run.prog === prog).length,
     misses: Number(lab.machine.cpus.reduce((sum, { id }) => sum + prog.counters(id).misses, 0n)),
-    cookie: '0x0',
+    cookie: `0x${cookie.toString(16)}`,
   }));
 }
 

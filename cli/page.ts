@@ -50,13 +50,13 @@ function resultText(lab: Lab, ret: bigint, model: FuncModel | undefined): string
 
 /** Kind, program, what it saw, what came of it. Programs of calls that programs made are indented. */
 function seenCells(run: Seen): string[] {
-  const { kind, prog, target, depth, args, ret, model } = run;
+  const { kind, prog, target, depth, args, ret, model, cookie } = run;
   const values = model.args.map((arg, i) => `${arg.name ?? `arg${i}`}=${show(arg, args[i] ?? 0n)}`);
   const result = trampKind(kind, model) === 'fexit' && ret !== undefined ? ` = ${show(model.ret, ret)}` : '';
   const name = kind + (prog.sleepable ? '.s' : '');
   return [
     `${'  '.repeat(depth)}${name}`,
-    prog.name,
+    cookie === 0n ? prog.name : `${prog.name} cookie=0x${cookie.toString(16)}`,
     `${target}(${values.join(', ')})${result}`,
     verdict(run),
   ];
@@ -74,15 +74,17 @@ function verdict({ kind, model, returned }: Seen): string {
 
 /** All attached programs with their counters; empty without any. */
 export function programTable(rows: readonly ProgramRow[]): string {
-  const head = ['kind', 'program', 'function', 'runs', 'misses'];
-  const cells = rows.map(({ kind, name, target, runs, misses }) => [
+  const cookies = rows.some(({ cookie }) => cookie !== '0x0');
+  const head = ['kind', 'program', 'function', 'runs', 'misses', ...(cookies ? ['cookie'] : [])];
+  const cells = rows.map(({ kind, name, target, runs, misses, cookie }) => [
     kind,
     name,
     target,
     String(runs),
     String(misses),
+    ...(cookies ? [cookie] : []),
   ]);
-  return table(head, cells, [3, 4]);
+  return table(head, cells, [3, 4, 5]);
 }
 
 /** All variables of program objects with their values; empty without any. */

@@ -29,12 +29,12 @@ export function addTargetOptions(command: Command): Command {
     )
     .option(
       '--attach <kind:function=source>',
-      `attach a program (repeatable); kind ${ATTACH_KINDS.join(', ')}; .s appended when sleepable; source FILE.s or FILE.o:FUNCTION`,
+      `attach a program (repeatable); kind ${ATTACH_KINDS.join(', ')}; .s appended when sleepable; source FILE.s or FILE.o:FUNCTION; with ,cookie=0x1234 behind it that is its cookie (v6.1 on)`,
       gather,
     )
     .option(
       '--model <prototype>',
-      "C prototype of a function without BTF, 'int f(int a, u64 b)' (repeatable)",
+      "C prototype of a function without BTF, 'int f(int a, u64 b)'; a struct by value with its members, 'int f(struct s { long a; int b; } x)' (repeatable)",
       gather,
     )
     .addOption(new Option('--revision <name>', 'kernel revision').choices(MANAGED_REVISIONS).default('v5.15'))
@@ -68,8 +68,8 @@ export async function openLab(target: string | undefined, options: TargetOptions
     if (options.asm !== undefined) await lab.loadText(readText(options.asm), options.asm);
     for (const model of options.model ?? []) lab.model(lab.prototype(model, '--model').name);
     const objects = new Map<string, ProgramObject>();
-    for (const { kind, fn, source, sleepable } of attachments) {
-      lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable });
+    for (const { kind, fn, source, sleepable, cookie } of attachments) {
+      lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable, cookie });
     }
     return { lab, objects: [...objects.values()] };
   } catch (error) {
@@ -83,18 +83,26 @@ interface Attach {
   readonly sleepable: boolean;
   readonly fn: string;
   readonly source: string;
+  readonly cookie: bigint;
 }
 
-/** `fentry.s:function=source`. */
+/** `fentry.s:function=source`, `fentry:function=source,cookie=0x1234`. */
 function parseAttach(text: string): Attach {
-  const match = /^([a-z_]+)(\.s)?:([A-Za-z_.$][\w.$]*)=(.+)$/.exec(text);
-  const [, word, suffix, fn, source] = match ?? [];
+  const match = /^([a-z_]+)(\.s)?:([A-Za-z_.$][\w.$]*)=(.+?)(?:,cookie=([^,]*))?$/.exec(text);
+  const [, word, suffix, fn, source, cookie = '0'] = match ?? [];
   const kind = ATTACH_KINDS.find((candidate) => candidate === word);
   if (kind === undefined || fn === undefined || source === undefined) {
     const wanted = `KIND:FUNCTION=SOURCE with KIND one of ${ATTACH_KINDS.join(', ')}`;
     throw new InputError('--attach', undefined, `${text}: wanted ${wanted}, as in fentry:f=probe.s`);
   }
-  return { kind, sleepable: suffix !== undefined, fn, source };
+  if (!/^(0x[0-9a-fA-F]{1,16}|\d{1,20})$/.test(cookie)) {
+    throw new InputError(
+      '--attach',
+      undefined,
+      `${text}: cookie ${cookie || '(none)'} is no number; wanted 0x1234`,
+    );
+  }
+  return { kind, sleepable: suffix !== undefined, fn, source, cookie: BigInt(cookie) };
 }
 
 /** `FILE.s`, or `FILE.o:FUNCTION`. */

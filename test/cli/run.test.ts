@@ -265,3 +265,60 @@ test('listing TARGET --json is one document', async () => {
   });
   expect(image?.listing.map(({ bytes }) => bytes).join('')).toHaveLength(2 * 268);
 });
+
+describe('run --revision v6.12', () => {
+  const target = file('pair.s', 'f: call __fentry__\nlea rax, [rdi + rsi]\nadd rax, [rsp + 8]\nret\n');
+  const cookie = file('cookie.s', 'sub rsp, 8\ncall bpf_get_attach_cookie\nadd rsp, 8\nret');
+  const args = [
+    ...['run', '--asm', target, '--revision', 'v6.12'],
+    ...['--model', 'long f(struct pair { long a, b; } p, long c, long d, long e, long f, long g)'],
+    ...['--attach', `fexit:f=${cookie},cookie=0x1234`, '--attach', `fentry:f=${cookie}`],
+    ...['--call', 'f(&hex:05000000000000000600000000000000, 1, 2, 3, 4, 100)'],
+  ];
+
+  test('cookies, a struct by value, a word on the stack: for machines', async () => {
+    const document = await tramplabJson(args);
+    expect(document['programs']).toMatchObject([
+      { kind: 'fexit', cookie: '0x1234', runs: 1 },
+      { kind: 'fentry', cookie: '0x0', runs: 1 },
+    ]);
+    const pair = '0x60000000000000005';
+    expect(document['calls']).toMatchObject([
+      {
+        ret: '0x6f',
+        args: [pair, '0x1', '0x2', '0x3', '0x4', '0x64'],
+        seen: [
+          {
+            kind: 'fentry',
+            cookie: '0x0',
+            returned: '0x0',
+            args: [pair, '0x1', '0x2', '0x3', '0x4', '0x64'],
+          },
+          { kind: 'fexit', cookie: '0x1234', returned: '0x1234', ret: '0x6f' },
+        ],
+      },
+    ]);
+    expect(document['trampolines']).toMatchObject([{ ksym: expect.stringMatching(/^bpf_trampoline_\d+$/) }]);
+  });
+
+  test('and for people', async () => {
+    const { status, stdout } = await tramplab(args);
+    expect(status).toBe(0);
+    expect(stdout).toContain('p={05 00 00 00 00 00 00 00 06 00 00 00 00 00 00 00}');
+    expect(stdout).toMatch(/fexit +cookie cookie=0x1234 +f\(p=/);
+    expect(stdout).toMatch(/function +runs +misses +cookie/);
+  });
+
+  test('a cookie that is none, or that the revision has not', async () => {
+    const bad = await tramplab(['run', '--asm', target, '--attach', `fentry:f=${cookie},cookie=x`]);
+    expect([bad.status, bad.stderr.trim()]).toEqual([
+      2,
+      expect.stringMatching(/--attach: .*cookie x is no number; wanted 0x1234$/),
+    ]);
+    const old = await tramplab([
+      ...['run', '--asm', target, '--model', 'long f(long a)', '--attach', `fentry:f=${cookie},cookie=1`],
+    ]);
+    expect(old.status).toBe(2);
+    expect(old.stderr).toContain('bpf_get_attach_cookie');
+  });
+});
