@@ -7,6 +7,7 @@
  *   rewrite.ts         each instruction as the JIT wants it:
  *     div-mod.ts         divisions that cannot fault
  *     inline-helpers.ts  helpers in the place of their calls
+ *     zero-extension.ts  the one instruction whose result the CPU does not extend
  *   images.ts          compiled, and placed
  *
  * Kernel: bpf_check, kernel/bpf/verifier.c

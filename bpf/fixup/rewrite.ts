@@ -1,7 +1,8 @@
 /*
  * Each instruction as the JIT wants it.
  *
- * Kernel: convert_pseudo_ld_imm64, convert_ctx_accesses, do_misc_fixups, fixup_kfunc_call; kernel/bpf/verifier.c
+ * Kernel: convert_pseudo_ld_imm64, convert_ctx_accesses, do_misc_fixups, fixup_kfunc_call,
+ * opt_subreg_zext_lo32_rnd_hi32; kernel/bpf/verifier.c
  */
 
 import * as op from '../../jit/index.ts';
@@ -17,6 +18,7 @@ import { guardedDivision } from './div-mod.ts';
 import { putImm64 } from './images.ts';
 import { inlinedHelper } from './inline-helpers.ts';
 import type { Line } from './lines.ts';
+import { zeroExtended } from './zero-extension.ts';
 
 /** The rewriting of one program, function by function in order: direct tail calls are numbered through. */
 export class Rewriting {
@@ -45,7 +47,7 @@ export class Rewriting {
     if (isLdImm64(insn)) return this.#immediate(insns, origin);
     if (insn.code === (op.BPF_JMP | op.BPF_CALL)) return this.#call(insn, origin);
     if (this.#facts.loads.get(origin) === 'probe') return [probing(insn)];
-    return guardedDivision(insn) ?? insns;
+    return guardedDivision(insn) ?? zeroExtended(this.#code.insns, origin, this.#facts.seen) ?? insns;
   }
 
   #immediate(insns: readonly BpfInsn[], origin: number): readonly BpfInsn[] {
