@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(program: Command) => Comm
   conformance: async () => (await import('./conformance.ts')).addConformance,
   bench: async () => (await import('./bench.ts')).addBench,
   jit: async () => (await import('./jit.ts')).addJit,
+  'bpf-plugin': async () => (await import('./bpf-plugin.ts')).addBpfPlugin,
   fuzz: async () => (await import('./fuzz.ts')).addFuzz,
   replay: async () => (await import('./replay.ts')).addReplay,
   mutants: async () => (await import('./mutants.ts')).addMutants,
