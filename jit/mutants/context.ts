@@ -1,9 +1,10 @@
 /* What programs are shown: the context a word off, the function address wrong, arguments in another width. */
 
 import type { TrampolineRequest } from '../request.ts';
+import type { Frame } from '../rev/revision.ts';
 import type { OpSize } from '../x86/operand.ts';
 import { Mem, Reg, rax, rbp, rdi } from '../x86/operand.ts';
-import { type Change, inPiece, withFrame } from './edit.ts';
+import { type Change, inPiece, withFrame, withSlots } from './edit.ts';
 import type { EmitterMutant } from './mutant.ts';
 
 const WORD = 8;
@@ -48,14 +49,15 @@ function signExtend(reg: Reg, from: 1 | 2): number[] {
 }
 
 const lastFirst =
-  (arg: (index: number) => Mem, { argSizes }: TrampolineRequest) =>
+  (slot: (index: number) => Mem, { words }: Frame, { argSizes }: TrampolineRequest) =>
   (index: number): Mem =>
-    arg(argSizes.length - 1 - index);
+    slot(Math.max(words.length, argSizes.length) - 1 - index);
 
 /** v6.1 and later save and reload whole words. */
 const BY_WIDTH: EmitterMutant['revisions'] = ['v5.13', 'v5.15'];
-/** Later ones write the address down as a constant. */
+/** Later ones write the address down as a constant; v5.13 has none. */
 const READS_IP: EmitterMutant['revisions'] = ['v5.15'];
+const HAS_IP: EmitterMutant['revisions'] = ['v5.15', 'v6.1', 'v6.12'];
 
 export const CONTEXT_MUTANTS: readonly EmitterMutant[] = [
   ...(['fentry', 'fmodRet', 'fexit'] as const).flatMap((name) => [
@@ -73,7 +75,7 @@ export const CONTEXT_MUTANTS: readonly EmitterMutant[] = [
   {
     id: 'context-last-first',
     what: 'arguments lie in the context last first',
-    apply: withFrame((frame, request) => ({ ...frame, arg: lastFirst(frame.arg, request) })),
+    apply: withSlots(lastFirst),
   },
   {
     id: 'context-ip-over-argument',
@@ -109,7 +111,7 @@ export const CONTEXT_MUTANTS: readonly EmitterMutant[] = [
   {
     id: 'context-ip-missing',
     what: 'the function address is asked for and never stored',
-    revisions: READS_IP,
+    revisions: HAS_IP,
     apply: inPiece('funcIp', () => ({ mov: () => undefined })),
   },
   ...(

@@ -6,6 +6,7 @@
 import type { TrampolineRequest } from '../request.ts';
 import type { Emission, Frame, Invocation, Revision } from '../rev/revision.ts';
 import type { Assembler } from '../x86/assembler.ts';
+import type { Mem } from '../x86/operand.ts';
 
 /** An emitter that is almost another one. */
 export type Change = (revision: Revision) => Revision;
@@ -101,6 +102,25 @@ export function withFrame(
   return (revision) => ({
     ...revision,
     frame: (request, flags) => change(revision.frame(request, flags), request, flags),
+  });
+}
+
+/** The revision with its arguments kept in other slots. */
+export function withSlots(
+  change: (slot: (index: number) => Mem, frame: Frame, request: TrampolineRequest) => (index: number) => Mem,
+): Change {
+  return withFrame((frame, request) => {
+    const slotOf = change(frame.arg, frame, request);
+    // v6 kernels look at the words, earlier ones at `arg`.
+    const words = frame.words.map((word, i) => ({ ...word, slot: slotOf(i) }));
+    const regWords = words.filter((word) => word.reg !== undefined);
+    return {
+      ...frame,
+      arg: slotOf,
+      words,
+      regWords,
+      stackWords: words.filter((word) => word.reg === undefined),
+    };
   });
 }
 

@@ -3,7 +3,7 @@
 import { frameSlot } from '../kernel-encoding.ts';
 import { TrampFlag } from '../request.ts';
 import { Mem, type Reg, rax, rbp, rbx, rcx, rsp } from '../x86/operand.ts';
-import { type Change, type Editing, inPiece, withFrame, without } from './edit.ts';
+import { type Change, type Editing, inPiece, without, withSlots } from './edit.ts';
 import type { EmitterMutant } from './mutant.ts';
 
 const WORD = 8;
@@ -170,14 +170,15 @@ export const FRAME_MUTANTS: readonly EmitterMutant[] = [
   {
     id: 'frame-one-slot-shared',
     what: 'argument 0 and the result share a slot',
-    apply: withFrame((frame) => ({
-      ...frame,
-      arg: (index) => (index === 0 && frame.hasReturnValue ? RESULT_SLOT : frame.arg(index)),
-    })),
+    apply: withSlots(
+      (slot, frame) => (index) => (index === 0 && frame.hasReturnValue ? RESULT_SLOT : slot(index)),
+    ),
   },
   {
     id: 'frame-word-pushed-extra',
     what: 'one more word is pushed than popped: rbx comes back as rcx',
+    // v6.12 keeps rbx in the frame.
+    revisions: ['v5.13', 'v5.15', 'v6.1'],
     apply: inPiece('prologue', (asm) => ({
       push: (reg, note) => {
         asm.push(reg, note);

@@ -10,6 +10,7 @@ import type { EmitterMutant } from './mutant.ts';
 import { PROTOCOL_MUTANTS } from './protocol.ts';
 import { REFUSAL_MUTANTS } from './refusals.ts';
 import { REGISTER_MUTANTS } from './registers.ts';
+import { WORD_MUTANTS } from './words.ts';
 
 export type { Change } from './edit.ts';
 export type { EmitterMutant } from './mutant.ts';
@@ -21,4 +22,5 @@ export const EMITTER_MUTANTS: readonly EmitterMutant[] = [
   ...CONTROL_FLOW_MUTANTS,
   ...PROTOCOL_MUTANTS,
   ...REFUSAL_MUTANTS,
+  ...WORD_MUTANTS,
 ];

@@ -81,6 +81,9 @@ function resultNotReloaded(when: (flags: number) => boolean): Change {
   }));
 }
 
+/** v5.13 does not know RET_FENTRY_RET. */
+const RETURNS_FENTRY: EmitterMutant['revisions'] = ['v5.15', 'v6.1', 'v6.12'];
+
 const has = (flags: number, flag: number): boolean => (flags & flag) !== 0;
 
 export const REGISTER_MUTANTS: readonly EmitterMutant[] = [
@@ -153,13 +156,13 @@ export const REGISTER_MUTANTS: readonly EmitterMutant[] = [
   {
     id: 'C4',
     what: 'a struct_ops member does not return what its program returned: rax is not reloaded',
-    revisions: ['v5.15'],
+    revisions: RETURNS_FENTRY,
     apply: resultNotReloaded((flags) => has(flags, TrampFlag.RET_FENTRY_RET)),
   },
   {
     id: 'C4-not-kept',
     what: 'a struct_ops member does not return what its program returned: the value is not kept',
-    revisions: ['v5.15'],
+    revisions: RETURNS_FENTRY,
     apply: withInvocation((invocation, { flags }) =>
       has(flags, TrampFlag.RET_FENTRY_RET) ? { ...invocation, keepReturn: false } : invocation,
     ),

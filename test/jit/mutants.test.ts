@@ -6,13 +6,15 @@ import {
   type EmitterMutant,
   type Prepared,
   prepareTrampoline,
+  REVISIONS,
   type Revision,
   type RevisionName,
   revisions,
 } from '../../jit/index.ts';
+import { kaddr } from '../../lib/index.ts';
 import { trampolineVectors } from '../vectors.ts';
 
-const NAMES = ['v5.13', 'v5.15'] as const satisfies readonly RevisionName[];
+const NAMES = REVISIONS;
 
 const applies = (mutant: EmitterMutant, name: RevisionName): boolean =>
   mutant.revisions?.includes(name) ?? true;
@@ -31,7 +33,13 @@ test('mutants have names of their own', () => {
 });
 
 describe.each(NAMES)('%s', (name) => {
-  const requests = trampolineVectors(name).map(({ request }) => request);
+  // No vector counts calls.
+  const counting = { callDepth: { counter: kaddr(0xffff_ffff_8200_0000n) } };
+  const vectors = trampolineVectors(name).map(({ request }) => request);
+  const requests = [
+    ...vectors,
+    ...vectors.slice(0, 20).map((request) => ({ ...request, config: { ...request.config, ...counting } })),
+  ];
   const right = requests.map((request) => prepareTrampoline(name, request));
   const mutants = EMITTER_MUTANTS.filter((mutant) => applies(mutant, name));
 
