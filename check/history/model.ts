@@ -4,13 +4,63 @@
  */
 
 import type { ErrnoName } from '../../lib/index.ts';
-import { type AttachKind, FAIL_POINTS, type FailPoint } from '../../tramp/index.ts';
+import { type AttachKind, FAIL_POINTS, type FailPoint, type ManagedRevision } from '../../tramp/index.ts';
 
 export type ListKind = 'fentry' | 'fmod_ret' | 'fexit';
 export const LIST_KINDS: readonly ListKind[] = ['fentry', 'fmod_ret', 'fexit'];
 
-/** Programs that an image has room for: of fentry and fexit together, and of each kind. */
+/** Programs that an image has room for: of the counted lists together, and of each kind. */
 const MOST_PROGRAMS = 38;
+
+/** What revisions do differently, as far as the table shows it. */
+export interface TableRules {
+  /** Lists that are counted together, that keep freplace out, and that the last put warns of. */
+  readonly lists: readonly ListKind[];
+  /** Images have a number. */
+  readonly numbered: boolean;
+  /** What making a trampoline passes, making an image, and putting the first call to an ftrace site in place. */
+  readonly trampoline: readonly FailPoint[];
+  readonly image: readonly FailPoint[];
+  readonly register: readonly FailPoint[];
+  /** What comes of it when the site cannot be filtered for. */
+  readonly filterFails: ErrnoName;
+}
+
+/** What making an image passes, in every revision. */
+const IMAGE: readonly FailPoint[] = [
+  'alloc-progs',
+  'alloc-im',
+  'charge',
+  'alloc-image',
+  'percpu-ref',
+  'emit',
+];
+
+const v5: TableRules = {
+  lists: ['fentry', 'fexit'],
+  numbered: true,
+  trampoline: ['alloc-trampoline'],
+  image: IMAGE,
+  register: [],
+  filterFails: 'ENOMEM',
+};
+const v6_1: TableRules = {
+  lists: LIST_KINDS,
+  numbered: false,
+  trampoline: ['alloc-trampoline', 'alloc-ops'],
+  image: IMAGE,
+  register: ['filter'],
+  filterFails: 'EINVAL',
+};
+const v6_12: TableRules = { ...v6_1, image: [...IMAGE, 'size', 'protect'], filterFails: 'ENOMEM' };
+
+/** Each revision's, from reading: the model asks nobody. */
+export const TABLE_RULES: Readonly<Record<ManagedRevision, TableRules>> = {
+  'v5.13': v5,
+  'v5.15': v5,
+  'v6.1': v6_1,
+  'v6.12': v6_12,
+};
 
 /** A loaded program, and where it is attached. */
 export class ModelProgram {
@@ -77,11 +127,16 @@ export class ModelFunction<Program extends ModelProgram = ModelProgram> {
     return kind;
   }
 
+  /** Programs on some of the lists. */
+  count(lists: readonly ListKind[]): number {
+    return lists.reduce((sum, list) => sum + this.lists[list].length, 0);
+  }
+
   /** The image that the lists ask for. */
-  makeImage(key: bigint): ModelImage<Program> {
+  makeImage(key: bigint, numbered: boolean): ModelImage<Program> {
     const { fentry, fmod_ret, fexit } = this.lists;
     return {
-      name: `bpf_trampoline_${key}_${this.selector}`,
+      name: `bpf_trampoline_${key}${numbered ? `_${this.selector}` : ''}`,
       progs: { fentry: [...fentry], fmod_ret: [...fmod_ret], fexit: [...fexit] },
       callsFunction: fmod_ret.length + fexit.length > 0,
       skipsExit: false,
@@ -92,23 +147,20 @@ export class ModelFunction<Program extends ModelProgram = ModelProgram> {
 /** What an operation must end with: an errno, or success. */
 export type Verdict = ErrnoName | undefined;
 
-/** What making an image passes. */
-const IMAGE: readonly FailPoint[] = [
-  'alloc-progs',
-  'alloc-im',
-  'charge',
-  'alloc-image',
-  'percpu-ref',
-  'emit',
-];
-
 /** The table, and the warnings that it must have printed. */
 export class TableModel<Program extends ModelProgram = ModelProgram> {
   warnings = 0;
+  readonly #rules: TableRules;
+
+  /** @param revision default v5.15 */
+  constructor(revision: ManagedRevision = 'v5.15') {
+    this.#rules = TABLE_RULES[revision];
+  }
 
   /** bpf_trampoline_get */
   get(fn: ModelFunction<Program>, inject: FailPoint | undefined): Verdict {
-    if (!fn.inTable && inject === 'alloc-trampoline') return FAIL_POINTS[inject];
+    const { trampoline } = this.#rules;
+    if (!fn.inTable && inject !== undefined && trampoline.includes(inject)) return FAIL_POINTS[inject];
     if (fn.inTable && fn.references === 0) this.warnings++;
     fn.inTable = true;
     fn.references++;
@@ -118,7 +170,7 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
   /** bpf_trampoline_put */
   put(fn: ModelFunction<Program>): void {
     if (--fn.references > 0) return;
-    if (fn.lists.fentry.length + fn.lists.fexit.length > 0) {
+    if (fn.count(this.#rules.lists) > 0) {
       this.warnings++;
       return;
     }
@@ -128,10 +180,10 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
   /** bpf_trampoline_link_prog */
   attach(fn: ModelFunction<Program>, prog: Program, key: bigint, inject: FailPoint | undefined): Verdict {
     if (fn.extension !== undefined) return 'EBUSY';
-    const { fentry, fexit } = fn.lists;
+    const counted = fn.count(this.#rules.lists);
     const list = fn.listOf(prog);
     if (list === 'replace') {
-      if (fentry.length + fexit.length > 0) return 'EBUSY';
+      if (counted > 0) return 'EBUSY';
       if (inject === 'poke') return FAIL_POINTS.poke;
       if (fn.inModule) return 'EINVAL';
       if (fn.image !== undefined || fn.foreign) return 'EBUSY';
@@ -139,10 +191,10 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
       prog.at = fn;
       return undefined;
     }
-    if (fentry.length + fexit.length >= MOST_PROGRAMS || fn.lists[list].length >= MOST_PROGRAMS)
-      return 'E2BIG';
+    if (counted >= MOST_PROGRAMS || fn.lists[list].length >= MOST_PROGRAMS) return 'E2BIG';
     if (prog.at !== undefined) return 'EBUSY';
-    const failed = this.#failure(fn, inject, [...IMAGE, fn.image === undefined ? 'register' : 'modify']);
+    const { image } = this.#rules;
+    const failed = this.#failure(fn, inject, [...image, fn.image === undefined ? 'register' : 'modify']);
     if (failed !== undefined) return failed;
     fn.lists[list].unshift(prog);
     prog.at = fn;
@@ -160,7 +212,7 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
     }
     fn.lists[list].splice(fn.lists[list].indexOf(prog), 1);
     if (fn.attached.length > 0) {
-      const failed = this.#failure(fn, inject, [...IMAGE, 'modify']);
+      const failed = this.#failure(fn, inject, [...this.#rules.image, 'modify']);
       if (failed !== undefined) return failed;
       this.#newImage(fn, key, inject);
       return undefined;
@@ -176,6 +228,8 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
   #failure(fn: ModelFunction<Program>, inject: FailPoint | undefined, path: readonly FailPoint[]): Verdict {
     const fails = (point: FailPoint): boolean => inject === point;
     if (inject !== undefined && path.includes(inject)) return FAIL_POINTS[inject];
+    const { register, filterFails } = this.#rules;
+    if (path.includes('register') && !fn.isPlain && register.some(fails)) return filterFails;
     if (fn.isPlain && fails('poke')) return FAIL_POINTS.poke;
     if (fn.foreign) return fn.isPlain ? 'EBUSY' : 'EINVAL';
     if (!fn.isPlain && fails('ftrace-hash')) return FAIL_POINTS['ftrace-hash'];
@@ -184,8 +238,8 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
 
   #newImage(fn: ModelFunction<Program>, key: bigint, inject: FailPoint | undefined): void {
     const old = fn.image;
-    fn.image = fn.makeImage(key);
-    fn.selector++;
+    fn.image = fn.makeImage(key, this.#rules.numbered);
+    if (this.#rules.numbered) fn.selector++;
     this.#retire(old, fn, inject);
   }
 

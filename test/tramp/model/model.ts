@@ -16,8 +16,9 @@ import {
   type ModelImage as TableImage,
   TableModel,
   ModelProgram as TableProgram,
+  type Verdict,
 } from '../../../check/index.ts';
-import type { Task } from '../../../tramp/index.ts';
+import type { ManagedRevision, Task } from '../../../tramp/index.ts';
 import { FUNCTIONS, PROGRAMS, type ProgramSpec } from './world.ts';
 
 /** A loaded program. */
@@ -32,8 +33,12 @@ export class ModelProgram extends TableProgram {
   countedAtLeast = 0n;
   countedAtMost = 0n;
 
-  constructor(spec: ProgramSpec, real: GuestProgram, cpus: number) {
+  /** Whether a recursion counter stands around it: of LSM programs not from v6.1 on. */
+  readonly counts: boolean;
+
+  constructor(spec: ProgramSpec, real: GuestProgram, revision: ManagedRevision, cpus: number) {
     super(spec.name, spec.kind, spec.returns);
+    this.counts = spec.kind !== 'lsm' || revision === 'v5.13' || revision === 'v5.15';
     this.spec = spec;
     this.real = real;
     this.misses = Array.from({ length: cpus }, () => 0n);
@@ -47,6 +52,8 @@ export class ModelFunction extends TableFunction<ModelProgram> {
   readonly index: number;
   /** Runs of its own code. */
   runs = 0n;
+  /** Programs that were attached to it: v6.12 has them keep its module until they are freed. */
+  readonly holders: Set<GuestProgram> = new Set();
 
   constructor(index: number) {
     const options = FUNCTIONS[index];
@@ -220,6 +227,11 @@ export class ModelTask {
       if (prog === this.inside?.prog) continue;
       this.#timed.delete(prog);
       if (!ran) continue;
+      // when it was entered and left cannot be seen without the counter
+      if (!prog.counts) {
+        prog.countedAtMost++;
+        continue;
+      }
       if (on) prog.countedAtMost++;
       if (!off) prog.countedAtLeast++;
     }
@@ -239,16 +251,32 @@ export class ModelTask {
 
 /** The table, the programs, and the tasks that call. */
 export class Model extends TableModel<ModelProgram> {
+  readonly revision: ManagedRevision;
   readonly cpus: number;
   readonly functions: ModelFunction[] = FUNCTIONS.map((_, index) => new ModelFunction(index));
   readonly programs: ModelProgram[];
   tasks: ModelTask[] = [];
   statsOn = false;
 
-  constructor(cpus: number, real: readonly GuestProgram[]) {
-    super();
+  constructor(revision: ManagedRevision, cpus: number, real: readonly GuestProgram[]) {
+    super(revision);
+    this.revision = revision;
     this.cpus = cpus;
-    this.programs = PROGRAMS.map((spec, i) => new ModelProgram(spec, real[i] as GuestProgram, cpus));
+    this.programs = PROGRAMS.map(
+      (spec, i) => new ModelProgram(spec, real[i] as GuestProgram, revision, cpus),
+    );
+  }
+
+  override attach(...[fn, prog, ...rest]: Parameters<TableModel<ModelProgram>['attach']>): Verdict {
+    const verdict = super.attach(fn, prog, ...rest);
+    if (verdict === undefined && prog.spec.kind !== 'freplace') (fn as ModelFunction).holders.add(prog.real);
+    return verdict;
+  }
+
+  /** References to a function's module. */
+  moduleReferences(fn: ModelFunction): number {
+    if (this.revision !== 'v6.12') return fn.image === undefined ? 0 : 1;
+    return [...fn.holders].filter(({ prog }) => !prog.freed).length;
   }
 
   /** Programs that tasks other than this one are inside of on a CPU. */
