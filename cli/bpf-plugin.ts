@@ -21,7 +21,7 @@ import {
   decodeInsns,
   PLAIN_BPF_JIT_CONFIG,
 } from '../jit/index.ts';
-import { fromHex, InputError, type Kaddr, kaddr } from '../lib/index.ts';
+import { addrAdd, fromHex, InputError, type Kaddr, kaddr } from '../lib/index.ts';
 import { Exit } from './exit.ts';
 
 interface PluginOptions {
@@ -159,6 +159,9 @@ function firstOfObject(bytes: Uint8Array): Given {
 
 // -- where it runs ------------------------------------------------------------------------------
 
+/** Where in the kernel's text __bpf_call_base is. */
+const CALL_BASE_OFFSET = 0x1_0000;
+
 /** Where the memory and the variables stand. */
 interface Places {
   readonly memory: Kaddr;
@@ -213,7 +216,8 @@ function compiled(
   const places: Places = {
     memory: memory.length === 0 ? kaddr(0) : place(memory, memory.length, 'memory'),
     globals: globals.map(({ contents, sizeBytes, section }) => place(contents, sizeBytes, section)),
-    callBase: machine.layout.kernelText.start,
+    // Not the first page: while lengths are found, calls are counted from address 0, and must reach it.
+    callBase: addrAdd(machine.layout.kernelText.start, CALL_BASE_OFFSET),
   };
   const checked = check({ code, globals }, memory.length, revision, places);
   const functions = compileProgram(checked, {

@@ -14,7 +14,7 @@ import {
   type BpfProgram as JitProgram,
   withExTable,
 } from '../../jit/index.ts';
-import { addrAdd, addrDistance, alignDown, InputError, type Kaddr, kaddr } from '../../lib/index.ts';
+import { addrAdd, addrDistance, alignDown, hex64, InputError, type Kaddr, kaddr } from '../../lib/index.ts';
 import type { CheckedFunction, CheckedProgram } from './checked.ts';
 
 /*
@@ -141,7 +141,12 @@ const unlinked = (insns: readonly BpfInsn[], address: bigint): BpfInsn[] =>
 
 function linked(insns: readonly BpfInsn[], addresses: readonly Kaddr[], callBase: Kaddr): BpfInsn[] {
   const at = (index: number): Kaddr => addresses[index] as Kaddr;
-  return withFunctions(insns, (index) => Number(addrDistance(callBase, at(index))), at);
+  const distance = (index: number): number => {
+    const far = addrDistance(callBase, at(index));
+    if (BigInt.asIntN(32, far) === far) return Number(far);
+    throw new InputError('image', undefined, `${hex64(at(index))} is out of the reach of calls`);
+  };
+  return withFunctions(insns, distance, at);
 }
 
 function withFunctions(
