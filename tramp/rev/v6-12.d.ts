@@ -1,2 +1,0 @@
-import type { ManagerRules } from './rules.ts';
-export declare const v6_12: ManagerRules;
