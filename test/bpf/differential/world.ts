@@ -13,7 +13,7 @@ import {
   interpretable,
 } from '../../../bpf/index.ts';
 import { createMachine, type Machine } from '../../../emu/index.ts';
-import { type BpfJitConfig, PLAIN_BPF_JIT_CONFIG } from '../../../jit/index.ts';
+import { type BpfJitConfig, type BpfJitRevision, PLAIN_BPF_JIT_CONFIG } from '../../../jit/index.ts';
 import { addrAdd, Bug, hex64, type Kaddr } from '../../../lib/index.ts';
 import { type Generated, MEMORY_BYTES, type Revision, TEST_HELPERS, VALUE_BYTES } from './generate.ts';
 
@@ -133,6 +133,8 @@ export class World {
   readonly machines: readonly Machine[];
   readonly #places: Places;
   readonly #bmi2: boolean;
+  /** Compiles in the place of the revision's JIT. */
+  jit: BpfJitRevision | undefined;
 
   private constructor(machines: readonly Machine[], places: Places, bmi2: boolean) {
     this.machines = machines;
@@ -219,7 +221,11 @@ export class World {
     );
     const share = Math.floor(ROOM / checked.functions.length / 16) * 16;
     const images = checked.functions.map((_, f) => addrAdd(at, f * share));
-    for (const [f, { bytes }] of compileAt(checked, images, { revision, config: this.#config() }).entries()) {
+    for (const [f, { bytes }] of compileAt(checked, images, {
+      revision,
+      jit: this.jit,
+      config: this.#config(),
+    }).entries()) {
       if (bytes.length > share) throw new Bug(`a program of ${bytes.length} bytes is too long`);
       image.set(bytes, index * ROOM + f * share);
     }
