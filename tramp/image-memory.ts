@@ -101,13 +101,18 @@ class Pack {
   }
 }
 
-/** Kernel: bpf_prog_pack_alloc, bpf_prog_pack_free, kernel/bpf/core.c */
+/**
+ * Simplified: the first pack is there from the beginning and stays, as if a program of the kernel's own were in
+ * it that takes no room.
+ * Kernel: bpf_prog_pack_alloc, bpf_prog_pack_free, kernel/bpf/core.c
+ */
 export class PackMemory implements ImageMemory {
   readonly #machine: Machine;
-  #packs: Pack[] = [];
+  #packs: readonly Pack[];
 
   constructor(machine: Machine) {
     this.#machine = machine;
+    this.#packs = [this.#newPack()];
   }
 
   /** Packs there are. */
@@ -121,9 +126,13 @@ export class PackMemory implements ImageMemory {
       const first = pack.find(chunks);
       if (first !== undefined) return this.#take(pack, name, first, chunks);
     }
-    const pack = new Pack(this.#machine.memory.allocText(PACK_BYTES, 'bpf_prog_pack'));
-    this.#packs.unshift(pack);
+    const pack = this.#newPack();
+    this.#packs = [...this.#packs, pack];
     return this.#take(pack, name, 0, chunks);
+  }
+
+  #newPack(): Pack {
+    return new Pack(this.#machine.memory.allocText(PACK_BYTES, 'bpf_prog_pack'));
   }
 
   #take(pack: Pack, name: string, first: number, chunks: number): Kaddr {
@@ -136,7 +145,7 @@ export class PackMemory implements ImageMemory {
     const piece = pack?.give(Number(image - pack.start) / CHUNK_BYTES);
     if (pack === undefined || piece === undefined) throw new Bug(`no image starts at ${hex64(image)}`);
     this.#machine.patchText(image, new Uint8Array(piece.chunks * CHUNK_BYTES).fill(INT3));
-    if (!pack.empty) return;
+    if (!pack.empty || pack === this.#packs[0]) return;
     this.#packs = this.#packs.filter((other) => other !== pack);
     this.#machine.memory.freeText(pack.start);
   }

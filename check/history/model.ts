@@ -18,12 +18,13 @@ export interface TableRules {
   readonly lists: readonly ListKind[];
   /** Images have a number. */
   readonly numbered: boolean;
-  /** What making a trampoline passes, making an image, and putting the first call to an ftrace site in place. */
+  /** What making a trampoline passes, and making an image. */
   readonly trampoline: readonly FailPoint[];
   readonly image: readonly FailPoint[];
-  readonly register: readonly FailPoint[];
-  /** What comes of it when the site cannot be filtered for. */
-  readonly filterFails: ErrnoName;
+  /** Each trampoline is an ftrace user of its own, with a filter. */
+  readonly filters: boolean;
+  /** A site that cannot be filtered for is reported; if not, it only matters when it was not filtered for before. */
+  readonly looksAtFilter: boolean;
 }
 
 /** What making an image passes, in every revision. */
@@ -41,18 +42,18 @@ const v5: TableRules = {
   numbered: true,
   trampoline: ['alloc-trampoline'],
   image: IMAGE,
-  register: [],
-  filterFails: 'ENOMEM',
+  filters: false,
+  looksAtFilter: false,
 };
 const v6_1: TableRules = {
   lists: LIST_KINDS,
   numbered: false,
   trampoline: ['alloc-trampoline', 'alloc-ops'],
   image: IMAGE,
-  register: ['filter'],
-  filterFails: 'EINVAL',
+  filters: true,
+  looksAtFilter: false,
 };
-const v6_12: TableRules = { ...v6_1, image: [...IMAGE, 'size', 'protect'], filterFails: 'ENOMEM' };
+const v6_12: TableRules = { ...v6_1, image: [...IMAGE, 'size', 'protect'], looksAtFilter: true };
 
 /** Each revision's, from reading: the model asks nobody. */
 export const TABLE_RULES: Readonly<Record<ManagedRevision, TableRules>> = {
@@ -104,6 +105,8 @@ export class ModelFunction<Program extends ModelProgram = ModelProgram> {
   foreign = false;
   /** Whether the table has a trampoline. */
   inTable = false;
+  /** Whether its trampoline's filter names the site. */
+  filtered = false;
   references = 0;
   readonly lists: Record<ListKind, Program[]> = { fentry: [], fmod_ret: [], fexit: [] };
   extension: Program | undefined;
@@ -175,6 +178,7 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
       return;
     }
     fn.inTable = false;
+    fn.filtered = false;
   }
 
   /** bpf_trampoline_link_prog */
@@ -227,9 +231,14 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
   /** What putting an image in place fails with, the earliest first. */
   #failure(fn: ModelFunction<Program>, inject: FailPoint | undefined, path: readonly FailPoint[]): Verdict {
     const fails = (point: FailPoint): boolean => inject === point;
+    const { image, filters, looksAtFilter } = this.#rules;
+    if (inject !== undefined && image.includes(inject)) return FAIL_POINTS[inject];
+    if (filters && !fn.isPlain && path.includes('register')) {
+      if (!fails('filter')) fn.filtered = true;
+      else if (looksAtFilter) return FAIL_POINTS.filter;
+      else if (!fn.filtered) return 'EINVAL';
+    }
     if (inject !== undefined && path.includes(inject)) return FAIL_POINTS[inject];
-    const { register, filterFails } = this.#rules;
-    if (path.includes('register') && !fn.isPlain && register.some(fails)) return filterFails;
     if (fn.isPlain && fails('poke')) return FAIL_POINTS.poke;
     if (fn.foreign) return fn.isPlain ? 'EBUSY' : 'EINVAL';
     if (!fn.isPlain && fails('ftrace-hash')) return FAIL_POINTS['ftrace-hash'];

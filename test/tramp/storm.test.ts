@@ -33,8 +33,8 @@ describe.each([true, false])('preemption %s', (preemption) => {
   });
 });
 
-test('the emitter of v5.13 weathers it as well', async () => {
-  for (let seed = 1; seed <= 10; seed++) await calm({ seed, cpus: 2, revision: 'v5.13' });
+test.each(['v5.13', 'v6.1', 'v6.12'] as const)('%s weathers it as well', async (revision) => {
+  for (let seed = 1; seed <= 10; seed++) await calm({ seed, cpus: 1 + (seed % 4), tasks: 7, revision });
 });
 
 test('64 CPUs call 16 functions', async () => {

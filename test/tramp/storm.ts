@@ -239,8 +239,9 @@ class Storm {
   #program(target: Target, kind: AttachKind, role: 'observer' | 'any'): Program {
     const chance = (percent: number): boolean => role === 'any' && this.#sim.pick(1, 100) <= percent;
     const sleepable = target.slow && kind !== 'freplace' && chance(60);
-    // A freplace program has no recursion counter: it must not call what it replaces.
-    const callee = kind === 'freplace' ? undefined : this.#callee(target, sleepable, chance);
+    // Without a recursion counter, as LSM programs have none in v6, it must not call what leads back to it.
+    const counted = kind !== 'freplace' && (kind !== 'lsm' || !this.#kernel.rules.cookies);
+    const callee = counted ? this.#callee(target, sleepable, chance) : undefined;
     const modifies = kind === 'freplace' || kind === 'fmod_ret' || kind === 'lsm';
     const isVoid = target.model.ret.sizeBytes === 0;
     const returns = modifies && (kind === 'freplace' || chance(30)) ? 10 + this.#programs : 0;
@@ -400,7 +401,8 @@ class Storm {
   /** After every operation. */
   #checkNow(): void {
     const { images, modmem, warnings } = this.#kernel;
-    if (modmem.pages !== images.size) this.#problem(`${modmem.pages} pages charged, ${images.size} images`);
+    const room = [...images].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    if (modmem.bytes !== room) this.#problem(`${modmem.bytes} bytes charged, ${room} taken by images`);
     for (const warning of warnings.splice(0)) this.#problem(warning);
   }
 
