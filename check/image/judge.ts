@@ -331,6 +331,7 @@ class Judgement {
   #orderRule(want: Role | undefined, have: Role, record: Event, index: number): ImageRule {
     if (want === undefined) return 'no-fault';
     if (ENDS.includes(want.act) && ENDS.includes(have.act)) return 'return-place';
+    if (want.act === 'original' && have.act === 'original') return 'original-called';
     if (this.#late()) return 'retired-epilogue';
     const sameHelper = want.act === have.act && (want.act === 'enter' || want.act === 'exit');
     if (sameHelper && want.sleepable !== have.sleepable) {

@@ -11,7 +11,7 @@
 import { programsIn } from '../../../check/index.ts';
 import { type RevisionName, TrampFlag, type TrampolineRequest } from '../../../jit/index.ts';
 import { type Instruction, instructionAt } from './instruction.ts';
-import { FRAME_ADDRESS, flagsName, isNop, run, State, type Stop, Unprovable } from './symbolic.ts';
+import { FRAME_ADDRESS, flagsName, isNop, newProof, run, State, type Stop, Unprovable } from './symbolic.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
 const ARGS = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'];
@@ -23,7 +23,7 @@ const HIGHEST = 256;
 /** The nop at ip_after_call. */
 const NOP_BYTES = 5;
 /** Ways through an image that are followed at most. */
-const MOST_WAYS = 4096;
+const MOST_WAYS = 128;
 
 export interface Forged {
   readonly revision: RevisionName;
@@ -51,16 +51,33 @@ export type Reason = keyof typeof REASONS;
 /** Why nobody can see the difference; undefined when no reason is known. */
 export function whyEqual(one: Forged): Reason | undefined {
   const base = one.request.image;
+  // A text poke compares these bytes, whatever they do.
+  const { ipAfterCall } = one;
+  if (ipAfterCall !== null && one.offset >= ipAfterCall && one.offset < ipAfterCall + NOP_BYTES)
+    return undefined;
   const rows = instructions(one.bytes, base);
   const index = rows.findLastIndex(({ offset }) => offset <= one.offset);
   const before = rows[index];
   if (before === undefined) return undefined;
   const after = instructionAt(one.forged, before.offset, base);
   const sameLength = after.valid && after.next === before.next;
-  if (sameLength && after.text === before.text) return 'same instruction';
+  if (sameLength && sameInstruction(before, after)) return 'same instruction';
   if (sameLength && isNop(before) && isNop(after)) return 'still a nop';
   if (neverReached(one, rows, before.offset)) return 'never reached';
   return frameReason(before, after, rows) ?? provedReason(one, rows, index);
+}
+
+/** By text and numbers: the decoder's text has no place for the upper half of some. */
+function sameInstruction(one: Instruction, other: Instruction): boolean {
+  const numbers = ({ operands, target }: Instruction): string =>
+    operands
+      .map((operand) => {
+        if (operand.kind === 'immediate') return operand.value;
+        return operand.kind === 'memory' ? operand.displacement : '';
+      })
+      .concat(target ?? '')
+      .join(' ');
+  return one.text === other.text && numbers(one) === numbers(other);
 }
 
 function instructions(bytes: Uint8Array, base: bigint): readonly Instruction[] {
@@ -94,7 +111,11 @@ function frameReason(
 ): Reason | undefined {
   const amount = ({ mnemonic, operands }: Instruction): bigint | undefined => {
     const [register, by] = operands;
-    const isFrame = mnemonic === 'sub' && register?.kind === 'register' && register.name === 'rsp';
+    const isFrame =
+      mnemonic === 'sub' &&
+      register?.kind === 'register' &&
+      register.name === 'rsp' &&
+      register.sizeBytes === 8;
     return isFrame && by?.kind === 'immediate' ? BigInt.asIntN(64, by.value) : undefined;
   };
   const [own, other] = [amount(before), amount(after)];
@@ -104,6 +125,7 @@ function frameReason(
 }
 
 function provedReason(one: Forged, rows: readonly Instruction[], index: number): Reason | undefined {
+  newProof();
   try {
     return new Proof(one, rows).from(index);
   } catch (error) {

@@ -70,8 +70,22 @@ const HIGH: readonly iced.Register[] = [
 /** Segments with a base of their own; the others are flat. */
 const BASED: readonly iced.Register[] = [iced.Register.FS, iced.Register.GS];
 
+/** Instructions that were decoded already, by image and offset. */
+const decoded = new WeakMap<Uint8Array, Map<number, Instruction>>();
+
 /** The instruction at an offset of an image that stands at `base`. */
 export function instructionAt(bytes: Uint8Array, offset: number, base: bigint): Instruction {
+  let known = decoded.get(bytes);
+  if (known === undefined) {
+    known = new Map();
+    decoded.set(bytes, known);
+  }
+  const found = known.get(offset) ?? decode(bytes, offset, base);
+  known.set(offset, found);
+  return found;
+}
+
+function decode(bytes: Uint8Array, offset: number, base: bigint): Instruction {
   const decoder = new iced.Decoder(64, bytes.subarray(offset, offset + 15), iced.DecoderOptions.None);
   decoder.ip = base + BigInt(offset);
   const insn = decoder.decode();

@@ -235,6 +235,20 @@ function logic(state: State, insn: Instruction, first: Operand, second: Operand)
   return true;
 }
 
+const shortNames = new Map<string, string>();
+
+/** Names of results would grow with every instruction; equal ones get equal short names instead. */
+function shortName(name: string): string {
+  const known = shortNames.get(name) ?? `x${shortNames.size}`;
+  shortNames.set(name, known);
+  return known;
+}
+
+/** Forgets the names of earlier proofs. */
+export function newProof(): void {
+  shortNames.clear();
+}
+
 /** Everything that the instruction writes gets a name that tells the instruction and its inputs. */
 function opaque(state: State, insn: Instruction): void {
   const memory = insn.operands.filter((operand) => operand.kind === 'memory');
@@ -250,19 +264,16 @@ function opaque(state: State, insn: Instruction): void {
     ...(at === undefined || !insn.touchesMemory ? [] : state.bytes(at, size)),
     ...(insn.readsFlags ? [flagsName(state.flags)] : []),
   ];
-  const name = `[${insn.text.replace(/[.|()]/g, '_')}](${inputs.join(',').replace(/[.|()]/g, '_')})`.replace(
-    /[()]/g,
-    "'",
-  );
+  const name = shortName(`${insn.text} ${inputs.join(',')}`);
   if (insn.writes.includes('rsp') || insn.writes.includes('rbp')) throw new Unprovable(insn.text);
-  for (const register of insn.writes) state.regs.set(register as string, `${register}${name}`);
+  for (const register of insn.writes) state.regs.set(register as string, `${name}_${register}`);
   if (at !== undefined && insn.storesMemory) {
     state.store(
       at,
-      Array.from({ length: size }, (_, i) => `mem${name}.${i}`),
+      Array.from({ length: size }, (_, i) => `${name}_mem.${i}`),
     );
   }
-  if (insn.changesFlags) state.flags = { of: undefined, name: `flags${name}` };
+  if (insn.changesFlags) state.flags = { of: undefined, name: `${name}_flags` };
 }
 
 export function flagsName(flags: Flags): string {
