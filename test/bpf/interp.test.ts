@@ -88,7 +88,8 @@ describe('arithmetic: r0 op= r1', () => {
     ['movsx32 8', 0xbc, 0n, 0x80n, 0xffff_ff80n, 8],
     ['movsx32 16', 0xbc, 0n, 0x8000n, 0xffff_8000n, 16],
   ];
-  it.each(rows)('%s', (_, code, left, right, wanted, off = 0) => {
+  it.each(rows.map((row) => ({ name: row[0], row })))('$name', ({ row }) => {
+    const [, code, left, right, wanted, off = 0] = row;
     const op = insn(code, { dst: 0, src: 1, off });
     expect(r0([...load64(0, left), ...load64(1, right), op, EXIT])).toBe(wanted);
   });

@@ -100,6 +100,11 @@ export interface Compared {
   readonly ran: readonly Outcome[];
 }
 
+interface Text {
+  readonly at: Kaddr;
+  readonly bytes: Uint8Array;
+}
+
 interface Places {
   readonly text: Kaddr;
   readonly driver: Kaddr;
@@ -164,12 +169,12 @@ export class World {
   /** Runs up to BATCH programs everywhere. @throws InputError when one is refused, with its number */
   run(cases: readonly Case[]): Compared[] {
     const { text, data } = this.#places;
-    const image = new Uint8Array(cases.length * ROOM).fill(0xcc);
-    const checked = cases.map((one, i) => this.#compile(one, i, addrAdd(text, i * ROOM), image));
+    const texts: Text[] = [];
+    const checked = cases.map((one, i) => this.#compile(one, i, addrAdd(text, i * ROOM), texts));
     const interpreted = cases.map((one, i) =>
       this.#interpret(one, checked[i] as CheckedProgram, addrAdd(data, i * DATA_BYTES)),
     );
-    const ran = this.machines.map((machine) => this.#runOn(machine, cases, image));
+    const ran = this.machines.map((machine) => this.#runOn(machine, cases, texts));
     return cases.map((_, i) => ({
       checked: checked[i] as CheckedProgram,
       interpreted: interpreted[i] as Outcome,
@@ -213,7 +218,7 @@ export class World {
   }
 
   /** Checks, rewrites and compiles; each function has an equal share of the room. */
-  #compile({ revision, program }: Case, index: number, at: Kaddr, image: Uint8Array): CheckedProgram {
+  #compile({ revision, program }: Case, index: number, at: Kaddr, texts: Text[]): CheckedProgram {
     const code = { name: `case ${index}`, ...program, references: [] };
     const checked = checkProgram(
       code,
@@ -227,7 +232,7 @@ export class World {
       config: this.#config(),
     }).entries()) {
       if (bytes.length > share) throw new Bug(`a program of ${bytes.length} bytes is too long`);
-      image.set(bytes, index * ROOM + f * share);
+      texts.push({ at: images[f] as Kaddr, bytes });
     }
     return checked;
   }
@@ -255,9 +260,10 @@ export class World {
     return { r0, data: bytes };
   }
 
-  #runOn(machine: Machine, cases: readonly Case[], image: Uint8Array): Outcome[] {
+  #runOn(machine: Machine, cases: readonly Case[], texts: readonly Text[]): Outcome[] {
     const { text, driver, rows, data } = this.#places;
-    machine.patchText(text, image);
+    // One by one: an engine sees by the patches how much it has translated in vain.
+    for (const { at, bytes } of texts) machine.patchText(at, bytes);
     const all = machine.memory.bytes(data, cases.length * DATA_BYTES);
     const table = machine.memory.bytes(rows, cases.length * ROW_BYTES);
     const view = new DataView(table.buffer, table.byteOffset, table.length);
