@@ -15,8 +15,11 @@ import { type Played, play, type Stage } from './play.ts';
 import { shrinkCase } from './shrink.ts';
 import { World } from './world.ts';
 
-/** Unicorn keeps a little memory for each patch of text, so a machine is not used for ever. */
-const CASES_PER_MACHINE = 100;
+/**
+ * Unicorn keeps a little memory for each patch of text, so machines are not used for ever. All are closed at
+ * the same time: what they had lies between each other in the process's heap, and comes back only as a whole.
+ */
+const CASES_PER_MACHINES = 250;
 
 const NS_PER_MS = 1_000_000;
 
@@ -79,7 +82,6 @@ class Theatre {
   readonly #stage: Stage;
   readonly #start: Snapshot;
   readonly #spent: Spent;
-  cases = 0;
 
   private constructor(machine: Machine, spent: Spent) {
     this.#spent = spent;
@@ -99,7 +101,6 @@ class Theatre {
 
   play(one: HistoryCase, { bugs = [], emitters }: RunnerOptions, keep: number): Played {
     const { machine, log } = this.#stage;
-    this.cases++;
     const spent = this.#spent;
     const [begun, patched] = [performance.now(), spent.patch];
     let made = begun;
@@ -128,6 +129,8 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
   /** By number of CPUs. */
   readonly #theatres = new Map<number, Theatre>();
   readonly #spent: Spent = nothingSpent();
+  /** Cases that the open machines have played. */
+  #played = 0;
   #closed = false;
 
   constructor(options: RunnerOptions) {
@@ -151,6 +154,8 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
   }
 
   async #one(one: HistoryCase): Promise<CaseOutcome> {
+    if (this.#played === CASES_PER_MACHINES) this.#closeAll();
+    this.#played++;
     const theatre = await this.#theatre(one.cpus);
     const { findings, calls, marks, observed } = theatre.play(one, this.#options, 0);
     const outcome: CaseOutcome = { calls, findings, cells: cellsOf(one, marks) };
@@ -160,8 +165,7 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
   async #theatre(cpus: number): Promise<Theatre> {
     if (this.#closed) throw new InputError('runner', undefined, 'the runner is closed');
     const there = this.#theatres.get(cpus);
-    if (there !== undefined && there.cases < CASES_PER_MACHINE) return there;
-    there?.close();
+    if (there !== undefined) return there;
     const theatre = await Theatre.open(this.#options.engine, cpus, this.#spent);
     this.#theatres.set(cpus, theatre);
     return theatre;
@@ -169,7 +173,12 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
 
   close(): void {
     this.#closed = true;
+    this.#closeAll();
+  }
+
+  #closeAll(): void {
     for (const theatre of this.#theatres.values()) theatre.close();
     this.#theatres.clear();
+    this.#played = 0;
   }
 }
