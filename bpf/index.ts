@@ -16,7 +16,19 @@ export {
   interpret,
 } from './interp/interpreter.ts';
 export { type BpfMemory, FlatMemory, MemoryFault } from './interp/memory.ts';
+export { type Helper, type HelperCall, type HelperWorld } from './helpers/helper.ts';
+export { HELPERS as HELPER_ROWS, helpersOf } from './helpers/table.ts';
 export { type KernelConfig, kconfigBytes } from './kconfig.ts';
+export { type LoadBpfOptions, LoadedBpf, loadBpfObject } from './load/object.ts';
+export type { LoadedProgram } from './load/program.ts';
+export { BpfRuntime } from './load/runtime.ts';
+export { ArrayMap } from './maps/array.ts';
+export { BPF_ANY, BPF_EXIST, BPF_NOEXIST, BpfMap, type MapHome, type MapSpec } from './maps/map.ts';
+export { PerfEventArrayMap, type PerfListener } from './maps/perf-event-array.ts';
+export { ProgArrayMap } from './maps/prog-array.ts';
+export { QueueStackMap } from './maps/queue-stack.ts';
+export { RingbufMap } from './maps/ringbuf.ts';
+export { createMap, MAP_TYPES, type MapType } from './maps/table.ts';
 export type {
   BpfCoreReloc,
   BpfExtern,

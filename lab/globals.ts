@@ -38,7 +38,12 @@ function typeOf(
   if (btf === undefined || variable?.kind !== 'var') {
     return { scalar: scalarOfSize(sizeBytes, false), isArray: false };
   }
-  const type = bare(btf, variable.type);
+  return typeById(btf, variable.type);
+}
+
+/** What a type is, as far as values are shown by it. */
+export function typeById(btf: Btf, id: number): Pick<GlobalVariable, 'scalar' | 'isArray'> {
+  const type = bare(btf, id);
   if (type?.kind === 'array') return { scalar: scalarOf(bare(btf, type.type)), isArray: true };
   return { scalar: scalarOf(type), isArray: false };
 }

@@ -1,4 +1,7 @@
 export { formatReport, type KernelReport } from '../tramp/index.ts';
+export { type AttachBpfOptions, BpfPrograms, type LoadBpfFileOptions } from './bpf.ts';
+export { type BpfRecord, LabMap } from './bpf-map.ts';
+export type { CInput, CValue } from './bpf-values.ts';
 export { readBytes, readText } from './files.ts';
 export type { GlobalVariable } from './globals.ts';
 export {

@@ -1,5 +1,13 @@
 import { basename } from 'node:path';
 import {
+  type BpfProgram,
+  BpfRuntime,
+  type BpfTypeRef,
+  type LoadedProgram,
+  loadBpfObject,
+  readBpfObject,
+} from '../bpf/index.ts';
+import {
   type BeginOptions,
   type CallResult,
   createMachine,
@@ -10,10 +18,11 @@ import {
 } from '../emu/index.ts';
 import { type ListingRow, listCode } from '../jit/index.ts';
 import { InputError, type Kaddr } from '../lib/index.ts';
-import { type FuncModel, parsePrototype } from '../obj/index.ts';
+import { type Btf, type FuncModel, parsePrototype } from '../obj/index.ts';
 import {
   ATTACH_KINDS,
   type AttachKind,
+  type AttachTarget,
   attachProg,
   BpfProg,
   type BuildConfig,
@@ -25,9 +34,11 @@ import {
   managedRevision,
   type Placement,
   type ProgType,
+  resolveSymbol,
   TrampLink,
   type Trampoline,
 } from '../tramp/index.ts';
+import { BpfPrograms, bpfPlace, type LoadBpfFileOptions, symbolType } from './bpf.ts';
 import { readBytes } from './files.ts';
 import { pass, pushWords } from './passing.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
@@ -40,6 +51,7 @@ import {
   loadElfTarget,
   loadTextTarget,
   type Target,
+  type TargetFunction,
   trampolineKey,
 } from './target.ts';
 import { atWidth, passArgument, structValue } from './values.ts';
@@ -111,8 +123,16 @@ export interface Attachment {
   readonly function: string;
   readonly kind: AttachKind;
   readonly cookie: bigint;
+  /** Whether it still is. */
+  attached(): boolean;
   /** Takes the program off again. @throws KernelError */
   detach(): void;
+}
+
+/** Where a program is attached: the trampoline's key, and what it traces. */
+export interface AttachPlace {
+  readonly key: bigint;
+  readonly target: AttachTarget;
 }
 
 /** What stands at a traced function now. */
@@ -182,6 +202,8 @@ export class Lab {
   readonly #targets: Target[] = [];
   readonly #prototypes = new Map<string, FuncModel>();
   readonly #attached = new Map<Attachment, Trampoline>();
+  readonly #bpf: BpfPrograms[] = [];
+  #runtime: BpfRuntime | undefined;
   #targetsLoaded = 0;
   #closed = false;
 
@@ -298,6 +320,16 @@ export class Lab {
       release: code.put,
     });
     code.get();
+    return this.#attachLink(prog, fn, this.#place(found, model), cookie);
+  }
+
+  #place(found: TargetFunction, model: FuncModel): AttachPlace {
+    return { key: trampolineKey(found), target: { addr: found.symbol.address, model } };
+  }
+
+  /** Attaches a loaded program, one reference of which goes to the attachment, or is put when it fails. */
+  #attachLink(prog: BpfProg, fn: string, { key, target }: AttachPlace, cookie: bigint): Attachment {
+    const { kernel } = this;
     const link = new TrampLink(prog, cookie);
     const drop = (): void => {
       prog.put();
@@ -305,7 +337,7 @@ export class Lab {
     };
     let trampoline: Trampoline;
     try {
-      trampoline = attachProg(kernel, link, trampolineKey(found), { addr: found.symbol.address, model });
+      trampoline = attachProg(kernel, link, key, target);
     } catch (error) {
       drop();
       throw error;
@@ -314,12 +346,13 @@ export class Lab {
     const attachment: Attachment = {
       prog,
       function: fn,
-      kind,
+      kind: prog.kind,
       cookie,
+      attached: () => this.#attached.has(attachment),
       detach: () => {
         this.#checkOpen();
         if (!this.#attached.delete(attachment)) {
-          throw new InputError('detach', undefined, `${code.name} is detached from ${fn} already`);
+          throw new InputError('detach', undefined, `${prog.name} is detached from ${fn} already`);
         }
         try {
           detachProg(kernel, link, trampoline);
@@ -330,6 +363,95 @@ export class Lab {
     };
     this.#attached.set(attachment, trampoline);
     return attachment;
+  }
+
+  // -- programs in C ----------------------------------------------------------------------------
+
+  /**
+   * Loads an eBPF object as clang makes it: its maps, its variables, its programs, for this kernel and the targets
+   * that are loaded. Nothing is attached yet.
+   *
+   * @throws InputError, KernelError what is wrong with it; nothing is loaded then
+   */
+  loadBpf(file: string, options: LoadBpfFileOptions = {}): BpfPrograms {
+    this.#runtime ??= new BpfRuntime(this.kernel);
+    const object = readBpfObject(options.bytes ?? readBytes(file), { file });
+    const loaded = loadBpfObject(this.#runtime, object, {
+      types: this.#targets.flatMap(({ btf }) => btf ?? []),
+      symbol: (name) => this.#bpfSymbol(name),
+      attachTypes: (program) => this.#attachTypes(program),
+      kconfig: options.kconfig,
+      jited: options.jited,
+      also: options.also,
+    });
+    const programs = new BpfPrograms(this.#runtime, loaded, {
+      attach: (program, to, cookie) => this.#attachBpf(program, to, cookie),
+      closed: () => {
+        this.#bpf.splice(this.#bpf.indexOf(programs), 1);
+      },
+    });
+    this.#bpf.push(programs);
+    return programs;
+  }
+
+  /** The eBPF objects that are loaded, oldest first. */
+  get bpf(): readonly BpfPrograms[] {
+    return this.#bpf;
+  }
+
+  /** What programs have printed so far, by line. */
+  get log(): readonly string[] {
+    return this.#runtime?.log ?? [];
+  }
+
+  #bpfSymbol(name: string): { readonly address: Kaddr; readonly type?: BpfTypeRef } | undefined {
+    const address = resolveSymbol(this.kernel, name) ?? this.kernel.kallsyms.named(name)?.start;
+    if (address === undefined) return undefined;
+    for (const { btf } of this.#targets) {
+      const id = btf === undefined ? undefined : symbolType(btf, name);
+      if (btf !== undefined && id !== undefined) return { address, type: { btf, id } };
+    }
+    return { address };
+  }
+
+  /** In whose types a program finds the function that it attaches to: a target's, else another object's. */
+  #attachTypes({ name, kind, attachTo = '' }: BpfProgram): Btf {
+    const inPrograms = this.#bpf.find(({ object }) => object.btf?.funcId(attachTo) !== undefined)?.object.btf;
+    if (kind === 'freplace' && inPrograms !== undefined) return inPrograms;
+    const inTargets = this.#targets.find(({ btf }) => btf?.funcId(attachTo) !== undefined)?.btf;
+    const btf = inTargets ?? inPrograms;
+    if (btf !== undefined) return btf;
+    const what =
+      kind === 'freplace' ? 'no program that is loaded has' : 'no target that is loaded has BTF of';
+    throw new InputError(
+      name,
+      undefined,
+      `${what} a function ${attachTo}: load it first; compile it with -gbtf`,
+    );
+  }
+
+  #attachBpf({ prog }: LoadedProgram, to: string, given: bigint | number | undefined): Attachment {
+    const { kernel } = this;
+    const cookie = cookieOf(kernel, given);
+    const isTarget = this.#targets.some(({ module }) =>
+      module.contents.functions.some(({ name }) => name === to),
+    );
+    let place: AttachPlace | undefined;
+    if (prog.kind === 'freplace' || !isTarget) {
+      place = bpfPlace(this.#bpf, to);
+      if (place === undefined && prog.kind === 'freplace') {
+        throw new InputError('attach', undefined, `no program that is loaded has a function ${to}`);
+      }
+    }
+    if (place === undefined) {
+      const found = findFunction(this.#targets, to);
+      const model = findModel(found, this.#prototypes);
+      checkSite(kernel, found);
+      place = this.#place(found, model);
+    }
+    checkModel(kernel, place.target.model);
+    prog.get();
+    return this.#attachLink(prog, to, place, cookie);
   }
 
   /** What is attached, oldest first. */

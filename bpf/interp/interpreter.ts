@@ -77,6 +77,8 @@ export type Interpreted =
   | {
       /** Why it did not end by itself, in words. */
       readonly error: string;
+      /** The access that it ended with. */
+      readonly fault?: MemoryFault;
       /** The slot at which. */
       readonly at: number;
       readonly instructions: number;
@@ -147,7 +149,8 @@ class Run {
       return { r0: this.#r0, instructions: this.#instructions };
     } catch (error) {
       if (!(error instanceof Stopped) && !(error instanceof MemoryFault)) throw error;
-      return { error: error.message, at, instructions: this.#instructions };
+      const fault = error instanceof MemoryFault ? { fault: error } : {};
+      return { error: error.message, at, instructions: this.#instructions, ...fault };
     }
   }
 

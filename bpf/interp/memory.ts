@@ -6,10 +6,12 @@ export const SIZES: Readonly<Record<number, number>> = { [BPF_B]: 1, [BPF_H]: 2,
 
 /** An access to what is not there, or may not be written. */
 export class MemoryFault extends Error {
+  readonly access: 'read' | 'write';
   readonly address: bigint;
 
   constructor(access: 'read' | 'write', address: bigint, sizeBytes: number) {
     super(`${access} of ${sizeBytes} bytes at ${hex64(address)}, where there is no memory`);
+    this.access = access;
     this.address = address;
   }
 }
