@@ -168,7 +168,8 @@ function documentOf(revision: RevisionName, { request, bytes }: GivenImage, repo
 function text(revision: RevisionName, { request, bytes }: GivenImage, report: ImageReport): string {
   const { situations, findings, unjudged } = report;
   const what = `${bytes.length} bytes at ${hex64(request.image)}, ${revision}, flags ${hex64(BigInt(request.flags))}`;
-  const verdict = findings.length === 0 ? 'no rule is broken' : `${findings.length} rules are broken`;
+  const broken = findings.length === 1 ? '1 rule is broken' : `${findings.length} rules are broken`;
+  const verdict = findings.length === 0 ? 'no rule is broken' : broken;
   return [
     `${what}: ${verdict} in ${situations.length} calls`,
     ...unjudged.map((why) => `not judged: ${why}`),

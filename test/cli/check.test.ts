@@ -1,0 +1,104 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { TrampFlag } from '../../jit/index.ts';
+import { Bug, hex64, toHex } from '../../lib/index.ts';
+import { trampolineVectors } from '../vectors.ts';
+import { tramplab } from './support.ts';
+
+const vector = trampolineVectors('v5.15').find(
+  ({ request: { flags, argSizes }, bytes }) =>
+    flags === (TrampFlag.CALL_ORIG | TrampFlag.SKIP_FRAME) && argSizes.length === 2 && bytes !== undefined,
+);
+if (vector?.bytes === undefined) throw new Bug('no such image among the vectors');
+const { bytes, request, ret, ipAfterCall, ipEpilogue } = vector;
+
+const folder = mkdtempSync(join(tmpdir(), 'tramplab-check-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const file = (name: string): string => join(folder, name);
+
+const requestJson = (more: object = {}): string =>
+  JSON.stringify({ revision: 'v5.15', ...request, ipAfterCall, ipEpilogue, ...more }, (_, value: unknown) =>
+    typeof value === 'bigint' ? hex64(value) : value,
+  );
+
+beforeAll(() => {
+  const pop = bytes.lastIndexOf(0x5b);
+  writeFileSync(file('good.bin'), bytes);
+  writeFileSync(file('good.hex'), `${toHex(bytes).replaceAll(/(.{32})/g, '$1\n')}\n`);
+  // pop rbx, turned into a pop of rcx
+  writeFileSync(file('bad.bin'), bytes.with(pop, 0x59));
+  writeFileSync(file('page.bin'), Uint8Array.from([...bytes, ...Array<number>(64).fill(0xcc)]));
+  writeFileSync(file('empty'), '');
+  writeFileSync(file('request.json'), requestJson());
+  writeFileSync(file('length.json'), requestJson({ ret }));
+  writeFileSync(file('siteless.json'), requestJson({ ipAfterCall: undefined, ipEpilogue: undefined }));
+  writeFileSync(file('refused.json'), requestJson({ flags: 5 }));
+  writeFileSync(file('v6.json'), requestJson({ revision: 'v6.12' }));
+  writeFileSync(file('long.json'), requestJson({ ret: ret + 1 }));
+  writeFileSync(file('list.json'), '[]');
+});
+
+const check = (image: string, requestName: string, ...more: string[]) =>
+  tramplab(['check', file(image), '--request', file(requestName), ...more]);
+
+describe('tramplab check', () => {
+  test.each(['good.bin', 'good.hex'])('an image that is right: %s', async (image) => {
+    const { status, stdout, stderr } = await check(image, 'request.json');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^\d+ bytes at 0x[0-9a-f]+, v5\.15, flags 0x6: no rule is broken in \d+ calls\n$/);
+  });
+
+  test('a dump that goes on behind the image, with its length in the request', async () => {
+    expect((await check('page.bin', 'length.json')).status).toBe(0);
+  });
+
+  test('an image that is wrong: the rule, the instruction, a call that shows it again', async () => {
+    const { status, stdout } = await check('bad.bin', 'request.json', '--json');
+    expect(status).toBe(1);
+    const document = JSON.parse(stdout) as { findings: { case: unknown }[]; calls: number; length: number };
+    expect(document).toMatchObject({ revision: 'v5.15', length: bytes.length, exact: false, unjudged: [] });
+    expect(document.findings).toMatchObject([
+      { rule: 'callee-saved', at: { instruction: expect.stringContaining('rbx') as string } },
+    ]);
+
+    writeFileSync(file('call.json'), JSON.stringify(document.findings[0]?.case));
+    const again = await check('bad.bin', 'request.json', '--call', file('call.json'), '--json');
+    expect(again.status).toBe(1);
+    expect(JSON.parse(again.stdout)).toMatchObject({ calls: 1, findings: [{ rule: 'callee-saved' }] });
+    expect((await check('good.bin', 'request.json', '--call', file('call.json'))).status).toBe(0);
+  });
+
+  test('for people: one block a rule', async () => {
+    const { status, stdout } = await check('bad.bin', 'request.json');
+    expect(status).toBe(1);
+    expect(stdout).toContain('1 rule is broken');
+    expect(stdout).toMatch(/\ncallee-saved {2}.*rbx\n/);
+    expect(stdout).toContain('--call: {"revision":"v5.15"');
+  });
+
+  test('sites that nobody reported are looked for where ours are', async () => {
+    const { stdout } = await check('good.bin', 'siteless.json', '--json');
+    expect(JSON.parse(stdout)).toMatchObject({ findings: [], unjudged: [] });
+    const shifted = await check('page.bin', 'siteless.json', '--json');
+    expect(JSON.parse(shifted.stdout)).toMatchObject({
+      unjudged: [expect.stringContaining('ipAfterCall') as string],
+    });
+  });
+
+  test.each([
+    ['empty', 'request.json', 'is empty'],
+    ['missing', 'request.json', 'no such file'],
+    ['good.bin', 'list.json', 'one JSON object'],
+    ['good.bin', 'good.bin', 'not JSON'],
+    ['good.bin', 'refused.json', 'refuses it (-EINVAL'],
+    ['good.bin', 'v6.json', 'cannot be judged'],
+    ['good.bin', 'long.json', 'give it whole'],
+  ])('bad input gets one line: %s %s', async (image, requestName, message) => {
+    const { status, stdout, stderr } = await check(image, requestName);
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/^tramplab: [^\n]+\n$/);
+    expect(stderr).toContain(message);
+  });
+});
