@@ -20,7 +20,7 @@ const load64 = (dst: number, value: bigint): BpfInsn[] => [
 
 function run(
   insns: readonly BpfInsn[],
-  data = new Uint8Array(16),
+  data: Uint8Array = new Uint8Array(16),
   world: Partial<BpfWorld> = {},
 ): Interpreted {
   const memory = new FlatMemory();
