@@ -32,17 +32,18 @@ if (![seed, from, cases].every((one) => Number.isSafeInteger(one) && one >= 0)) 
   console.error('bpf:differential: --cases, --seed and --from are whole numbers');
   process.exit(2);
 }
-const world = await World.open(values.unicorn ? ['unicorn'] : ['unicorn', 'native'], values.bmi2);
 const tally: Tally = { cases: 0, made: 0, compiled: 0, functions: 0 };
 const start = performance.now();
 const end = from + cases;
 let trouble: string | undefined;
 for (let at = from; at < end && trouble === undefined; at += STEP) {
+  // New machines for each step: libunicorn keeps what it has translated, 20 KB a case, and has room for a gigabyte.
+  const world = await World.open(values.unicorn ? ['unicorn'] : ['unicorn', 'native'], values.bmi2);
   trouble = compareCases(world, seed, at, Math.min(at + STEP, end), tally);
+  world.close();
   const perSecond = Math.round(tally.cases / ((performance.now() - start) / 1000));
   console.log(`${tally.cases} cases, ${tally.functions} functions, ${perSecond} a second`);
 }
-world.close();
 if (trouble === undefined) {
   const each = (sum: number): string => (sum / tally.cases).toFixed(1);
   console.log(`no difference; ${each(tally.made)} instructions a case, ${each(tally.compiled)} as compiled`);

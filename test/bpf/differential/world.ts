@@ -262,7 +262,6 @@ export class World {
 
   #runOn(machine: Machine, cases: readonly Case[], texts: readonly Text[]): Outcome[] {
     const { text, driver, rows, data } = this.#places;
-    // One by one: an engine sees by the patches how much it has translated in vain.
     for (const { at, bytes } of texts) machine.patchText(at, bytes);
     const all = machine.memory.bytes(data, cases.length * DATA_BYTES);
     const table = machine.memory.bytes(rows, cases.length * ROW_BYTES);
