@@ -9,6 +9,8 @@ export {
   interpretable,
   type PlacedFunction,
 } from './fixup/images.ts';
+export type { Helper, HelperCall, HelperWorld } from './helpers/helper.ts';
+export { HELPERS as HELPER_ROWS, helpersOf } from './helpers/table.ts';
 export {
   type BpfWorld,
   type Interpreted,
@@ -16,9 +18,8 @@ export {
   interpret,
 } from './interp/interpreter.ts';
 export { type BpfMemory, FlatMemory, MemoryFault } from './interp/memory.ts';
-export { type Helper, type HelperCall, type HelperWorld } from './helpers/helper.ts';
-export { HELPERS as HELPER_ROWS, helpersOf } from './helpers/table.ts';
 export { type KernelConfig, kconfigBytes } from './kconfig.ts';
+export { listProgram, type ProgramListing, type ProgramListingPart } from './load/listing.ts';
 export { type LoadBpfOptions, LoadedBpf, loadBpfObject } from './load/object.ts';
 export type { LoadedProgram } from './load/program.ts';
 export { BpfRuntime } from './load/runtime.ts';

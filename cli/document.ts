@@ -1,11 +1,11 @@
-import type { CallReport, GlobalVariable, Lab, ProgramObject } from '../lab/index.ts';
+import type { BpfPrograms, CallReport, GlobalVariable, Lab, ProgramObject } from '../lab/index.ts';
 import { hex64, toHex } from '../lib/index.ts';
 import { type Called, globalsOf, programRows } from './outcome.ts';
 
 /** What `tramplab run --json` prints; 64-bit values are bigints still. */
 export function runDocument(
   lab: Lab,
-  objects: readonly ProgramObject[],
+  objects: readonly (ProgramObject | BpfPrograms)[],
   called: readonly Called[],
   options: { readonly engine: string; readonly trace: boolean; readonly listing: boolean },
 ): Record<string, unknown> {
@@ -23,8 +23,23 @@ export function runDocument(
       bytes: toHex(info.bytes),
       ...(options.listing ? { listing: lab.listing(info.function) } : {}),
     })),
-    log: [],
+    ...(lab.bpf.length === 0 ? {} : { bpf: lab.bpf.flatMap((object) => bpfFields(object, options.listing)) }),
+    log: lab.log,
   };
+}
+
+/** The functions of an object's programs, as they stand in memory. */
+function bpfFields(object: BpfPrograms, listing: boolean): Record<string, unknown>[] {
+  return [...object.programs.keys()].flatMap((program) =>
+    object.listing(program).map(({ ksym, image, length, bytes, parts }) => ({
+      program,
+      ksym,
+      image,
+      length,
+      bytes: toHex(bytes),
+      ...(listing ? { listing: parts } : {}),
+    })),
+  );
 }
 
 function callFields(report: CallReport): Record<string, unknown> {

@@ -1,4 +1,13 @@
-import type { Attachment, CallReport, GlobalVariable, Lab, ProgramObject, TraceEvent } from '../lab/index.ts';
+import { basename } from 'node:path';
+import {
+  type Attachment,
+  BpfPrograms,
+  type CallReport,
+  type GlobalVariable,
+  type Lab,
+  type ProgramObject,
+  type TraceEvent,
+} from '../lab/index.ts';
 import type { CallText } from './call-text.ts';
 
 /** A call that was made. */
@@ -33,12 +42,18 @@ export function programRows(lab: Lab, called: readonly Called[]): ProgramRow[] {
 }
 
 /** The variables of all program objects; those whose name several objects use, as `object.name`. */
-export function globalsOf(objects: readonly ProgramObject[]): GlobalVariable[] {
+export function globalsOf(objects: readonly (ProgramObject | BpfPrograms)[]): GlobalVariable[] {
   const all = objects.flatMap((object) =>
-    object.globals().map((variable) => ({ variable, object: object.module.name })),
+    object.globals().map((variable) => ({ variable, object: nameOf(object) })),
   );
   return all.map(({ variable, object }) => {
     const shared = all.filter((other) => other.variable.name === variable.name).length > 1;
     return shared ? { ...variable, name: `${object}.${variable.name}` } : variable;
   });
+}
+
+function nameOf(object: ProgramObject | BpfPrograms): string {
+  return object instanceof BpfPrograms
+    ? basename(object.object.file).replace(/\..*$/, '')
+    : object.module.name;
 }

@@ -1,5 +1,12 @@
 import { formatListing } from '../jit/index.ts';
-import { type GlobalVariable, type Lab, type Seen, show, type TraceEvent } from '../lab/index.ts';
+import {
+  type GlobalVariable,
+  type Lab,
+  type ProgramListing,
+  type Seen,
+  show,
+  type TraceEvent,
+} from '../lab/index.ts';
 import { hex16, kaddr, toHex } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
 import { trampKind } from '../tramp/index.ts';
@@ -16,6 +23,25 @@ export function imageListing(lab: Lab, fn: string): string {
   const info = lab.trampolines().find((candidate) => candidate.function === fn);
   const heading = `${info?.ksym}: ${fn}, ${info?.length} bytes, ${lab.kernel.revision}`;
   return `${paint('heading', heading)}\n\n${formatListing(lab.listing(fn), paint)}`;
+}
+
+/** A function of an eBPF program: source lines, eBPF instructions, what they became. */
+export function programListing({ ksym, length, parts }: ProgramListing): string {
+  const rows = parts.flatMap((part) => part.rows);
+  const width = Math.max(0, ...rows.map(({ bytes }) => bytes.length));
+  const lines = parts.flatMap(({ source, text, rows: made }) => [
+    ...(source === undefined ? [] : [paint('heading', `; ${source.text.trim()}  (line ${source.line})`)]),
+    `  ${paint('step', text)}`,
+    ...made.map(({ address, bytes, instruction, note }) =>
+      `    ${paint('address', hex16(address))}  ${paint('bytes', bytes.padEnd(width))}  ${instruction.padEnd(40)}${paint('note', note)}`.trimEnd(),
+    ),
+  ]);
+  return [paint('heading', `${ksym}: ${length} bytes`), '', ...lines, ''].join('\n');
+}
+
+/** What programs printed; empty when they did not. */
+export function logText(lines: readonly string[]): string {
+  return lines.length === 0 ? '' : [paint('heading', 'trace log'), ...lines].join('\n');
 }
 
 /** One executed instruction: address, place, instruction, the emitter's step. */

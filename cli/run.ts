@@ -8,7 +8,15 @@ import { runDocument } from './document.ts';
 import { Exit } from './exit.ts';
 import { stringify } from './fields.ts';
 import { type Called, globalsOf, programRows } from './outcome.ts';
-import { callText, globalTable, imageListing, programTable, traceLine } from './page.ts';
+import {
+  callText,
+  globalTable,
+  imageListing,
+  logText,
+  programListing,
+  programTable,
+  traceLine,
+} from './page.ts';
 import { addTargetOptions, gather, openLab, positive, type TargetOptions } from './target-options.ts';
 
 interface RunOptions extends TargetOptions {
@@ -35,13 +43,14 @@ export function addRun(program: Command): Command {
     .option('--cpu <n>', 'CPU that the calls run on, from 0', '0')
     .option('--steps <n>', 'instructions after which a call is stopped', '1000000')
     .option('--trace', 'every instruction, with the emitter step that made it')
-    .option('--listing', 'annotated listing of every image')
+    .option('--listing', 'annotated listing of every image and every eBPF program')
     .option('--json', 'one JSON document on standard output')
     .addHelpText(
       'after',
       `
-Example:
-  tramplab run demo.o --attach fentry:schedule_coffee=probes.o:coffee_entry --call 'schedule_coffee(2, 1, 5)'`,
+Examples:
+  tramplab run demo.o --attach fentry:schedule_coffee=probes.o:coffee_entry --call 'schedule_coffee(2, 1, 5)'
+  tramplab run demo.o --bpf probe.bpf.o --call 'schedule_coffee(2, 1, 5)'`,
     )
     .action(async (target: string | undefined, options: RunOptions) => {
       process.exitCode = await run(target, options);
@@ -72,7 +81,7 @@ async function run(target: string | undefined, options: RunOptions): Promise<num
       }
       console.log(stringify(runDocument(lab, objects, called, { engine: options.engine, ...wants })));
     } else {
-      if (wants.listing) for (const { function: fn } of lab.trampolines()) console.log(imageListing(lab, fn));
+      if (wants.listing) printListings(lab);
       for (const text of calls) {
         // Printed as it happens: a trace may be long.
         const report = call(text, wants.trace ? (event) => console.log(traceLine(event)) : undefined);
@@ -80,12 +89,25 @@ async function run(target: string | undefined, options: RunOptions): Promise<num
         called.push(done);
         console.log(callText(lab, done, modelOf(lab, text.fn)));
       }
-      const tables = [programTable(programRows(lab, called)), globalTable(globalsOf(objects))];
+      const tables = [
+        programTable(programRows(lab, called)),
+        globalTable(globalsOf(objects)),
+        logText(lab.log),
+      ];
       for (const text of tables.filter((piece) => piece !== '')) console.log(`\n${text}`);
     }
     return called.some(({ report }) => report.fault !== null) ? Exit.FINDING : Exit.FINE;
   } finally {
     lab.close();
+  }
+}
+
+function printListings(lab: Lab): void {
+  for (const { function: fn } of lab.trampolines()) console.log(imageListing(lab, fn));
+  for (const object of lab.bpf) {
+    for (const name of object.programs.keys()) {
+      for (const listing of object.listing(name)) console.log(programListing(listing));
+    }
   }
 }
 

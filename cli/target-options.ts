@@ -1,7 +1,14 @@
 import { basename } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { EngineName } from '../emu/index.ts';
-import { createLab, type Lab, type ProgramCode, type ProgramObject, readText } from '../lab/index.ts';
+import {
+  type BpfPrograms,
+  createLab,
+  type Lab,
+  type ProgramCode,
+  type ProgramObject,
+  readText,
+} from '../lab/index.ts';
 import { InputError } from '../lib/index.ts';
 import { ATTACH_KINDS, type AttachKind, MANAGED_REVISIONS, type ManagedRevision } from '../tramp/index.ts';
 
@@ -9,6 +16,7 @@ import { ATTACH_KINDS, type AttachKind, MANAGED_REVISIONS, type ManagedRevision 
 export interface TargetOptions {
   readonly asm?: string;
   readonly attach?: readonly string[];
+  readonly bpf?: readonly string[];
   readonly model?: readonly string[];
   readonly revision: ManagedRevision;
   readonly engine: EngineName;
@@ -29,7 +37,12 @@ export function addTargetOptions(command: Command): Command {
     )
     .option(
       '--attach <kind:function=source>',
-      `attach a program (repeatable); kind ${ATTACH_KINDS.join(', ')}; .s appended when sleepable; source FILE.s or FILE.o:FUNCTION; with ,cookie=0x1234 behind it that is its cookie (v6.1 on)`,
+      `attach a program (repeatable); kind ${ATTACH_KINDS.join(', ')}; .s appended when sleepable; source FILE.s, FILE.o:FUNCTION or FILE.bpf.o:PROGRAM; with ,cookie=0x1234 behind it that is its cookie (v6.1 on)`,
+      gather,
+    )
+    .option(
+      '--bpf <file>',
+      'an eBPF object; every program of it attaches where its section says (repeatable)',
       gather,
     )
     .option(
@@ -49,7 +62,7 @@ export function addTargetOptions(command: Command): Command {
 /** A lab with the target loaded and everything attached, and the program objects that came with it. */
 export interface OpenLab {
   readonly lab: Lab;
-  readonly objects: readonly ProgramObject[];
+  readonly objects: readonly (ProgramObject | BpfPrograms)[];
 }
 
 /** @throws InputError, KernelError; the lab is closed then */
@@ -67,11 +80,18 @@ export async function openLab(target: string | undefined, options: TargetOptions
     if (target !== undefined) lab.load(target);
     if (options.asm !== undefined) await lab.loadText(readText(options.asm), options.asm);
     for (const model of options.model ?? []) lab.model(lab.prototype(model, '--model').name);
+    const bpf = (options.bpf ?? []).map((file) => {
+      const programs = lab.loadBpf(file);
+      programs.attachAll();
+      return programs;
+    });
+    const named = attachBpf(lab, attachments);
     const objects = new Map<string, ProgramObject>();
     for (const { kind, fn, source, sleepable, cookie } of attachments) {
+      if (isBpf(source)) continue;
       lab.attach(kind, fn, await programOf(lab, source, objects), { sleepable, cookie });
     }
-    return { lab, objects: [...objects.values()] };
+    return { lab, objects: [...bpf, ...named, ...objects.values()] };
   } catch (error) {
     lab.close();
     throw error;
@@ -103,6 +123,54 @@ function parseAttach(text: string): Attach {
     );
   }
   return { kind, sleepable: suffix !== undefined, fn, source, cookie: BigInt(cookie) };
+}
+
+/** Whether a source is a program of an eBPF object. */
+const isBpf = (source: string): boolean => /\.bpf\.o:[^:]*$/.test(source);
+
+/**
+ * Loads the eBPF objects that attachments name, each once, with their programs sent to where they are wanted, and
+ * attaches these.
+ */
+function attachBpf(lab: Lab, attachments: readonly Attach[]): BpfPrograms[] {
+  const wanted = attachments.filter(({ source }) => isBpf(source));
+  const files = [...new Set(wanted.map(({ source }) => split(source).file))];
+  return files.map((file) => {
+    const ours = wanted.filter(({ source }) => split(source).file === file);
+    const targets: Record<string, string> = {};
+    for (const { source, fn } of ours) {
+      const { name } = split(source);
+      if (targets[name] !== undefined) {
+        throw new InputError(
+          '--attach',
+          undefined,
+          `${source} attaches to ${targets[name]}; it can do so once`,
+        );
+      }
+      targets[name] = fn;
+    }
+    const programs = lab.loadBpf(file, { targets, also: Object.keys(targets) });
+    for (const { kind, sleepable, source, cookie } of ours) {
+      const { name } = split(source);
+      const { program } = programs.program(name);
+      if (program.kind !== kind || program.sleepable !== sleepable) {
+        const is = program.kind + (program.sleepable ? '.s' : '');
+        throw new InputError(
+          '--attach',
+          undefined,
+          `${source}: its section ${program.section} makes it ${is}; write ${is}:FUNCTION=...`,
+        );
+      }
+      programs.attach(name, { cookie });
+    }
+    return programs;
+  });
+}
+
+/** `FILE.o:NAME`. */
+function split(source: string): { readonly file: string; readonly name: string } {
+  const at = source.lastIndexOf(':');
+  return { file: source.slice(0, at), name: source.slice(at + 1) };
 }
 
 /** `FILE.s`, or `FILE.o:FUNCTION`. */

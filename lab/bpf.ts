@@ -1,4 +1,13 @@
-import type { ArrayMap, BpfObject, BpfRuntime, BpfVariable, LoadedBpf, LoadedProgram } from '../bpf/index.ts';
+import type {
+  ArrayMap,
+  BpfObject,
+  BpfRuntime,
+  BpfVariable,
+  LoadedBpf,
+  LoadedProgram,
+  ProgramListing,
+} from '../bpf/index.ts';
+import { listProgram } from '../bpf/index.ts';
 import { addrAdd, InputError, type Kaddr, KernelError } from '../lib/index.ts';
 import { type Btf, bareType } from '../obj/index.ts';
 import type { BpfProg } from '../tramp/index.ts';
@@ -16,6 +25,8 @@ export interface LoadBpfFileOptions {
   readonly kconfig?: ReadonlyMap<string, string>;
   /** Programs to load although their sections begin with `?`. */
   readonly also?: readonly string[];
+  /** Where programs shall attach, by name, in place of what their sections say. libbpf: bpf_program__set_attach_target */
+  readonly targets?: Readonly<Record<string, string>>;
 }
 
 /** What the lab does for an object that it has loaded. */
@@ -68,6 +79,11 @@ export class BpfPrograms {
       undefined,
       `no program ${name} is loaded; there are ${[...this.programs.keys()].join(', ')}`,
     );
+  }
+
+  /** A program's functions, compiled: address, bytes, instruction, eBPF instruction, source line. */
+  listing(name: string): ProgramListing[] {
+    return listProgram(this.#runtime.kernel, this.program(name));
   }
 
   // -- attaching --------------------------------------------------------------------------------
@@ -233,4 +249,18 @@ export function symbolType(btf: Btf, name: string): number | undefined {
   if (func !== undefined) return func;
   const variable = btf.types.find((type) => type.kind === 'var' && type.name === name);
   return variable?.kind === 'var' ? bareType(btf, variable.type).id : undefined;
+}
+
+/** The object, with programs sent elsewhere. @throws InputError for a name that no program has */
+export function aimed(object: BpfObject, targets: Readonly<Record<string, string>> = {}): BpfObject {
+  for (const name of Object.keys(targets)) {
+    if (object.programs.some((program) => program.name === name)) continue;
+    const known = object.programs.map((program) => program.name).join(', ');
+    throw new InputError(object.file, undefined, `no program ${name}; there are ${known}`);
+  }
+  const programs = object.programs.map((program) => {
+    const to = targets[program.name];
+    return to === undefined ? program : { ...program, attachTo: to };
+  });
+  return { ...object, programs };
 }

@@ -1,3 +1,4 @@
+export type { ProgramListing, ProgramListingPart } from '../bpf/index.ts';
 export { formatReport, type KernelReport } from '../tramp/index.ts';
 export { type AttachBpfOptions, BpfPrograms, type LoadBpfFileOptions } from './bpf.ts';
 export { type BpfRecord, LabMap } from './bpf-map.ts';

@@ -30,6 +30,8 @@ import {
   introspect,
   Kernel,
   type KernelReport,
+  type Livepatch,
+  livepatch,
   type ManagedRevision,
   managedRevision,
   type Placement,
@@ -38,7 +40,7 @@ import {
   TrampLink,
   type Trampoline,
 } from '../tramp/index.ts';
-import { BpfPrograms, bpfPlace, type LoadBpfFileOptions, symbolType } from './bpf.ts';
+import { aimed, BpfPrograms, bpfPlace, type LoadBpfFileOptions, symbolType } from './bpf.ts';
 import { readBytes } from './files.ts';
 import { pass, pushWords } from './passing.ts';
 import { type ProgramCode, ProgramObject, textProgram } from './program.ts';
@@ -323,6 +325,74 @@ export class Lab {
     return this.#attachLink(prog, fn, this.#place(found, model), cookie);
   }
 
+  /**
+   * Attaches an LSM program for cgroups to a hook (v6.1 on): a shim in the hook's trampoline runs it, and others
+   * like it, oldest first. One that answers 0 refuses the call with -EPERM.
+   * @throws as `attach`; InputError before v6.1
+   */
+  attachCgroup(fn: string, code: ProgramCode): Attachment {
+    const { kernel } = this;
+    const { cgroupLsm } = kernel;
+    if (code.kernel !== kernel) {
+      throw new InputError('attach', undefined, `${code.name} is loaded in another lab; load it in this one`);
+    }
+    const found = findFunction(this.#targets, fn);
+    const model = findModel(found, this.#prototypes);
+    checkModel(kernel, model);
+    checkSite(kernel, found);
+    const { key, target } = this.#place(found, model);
+    const prog = new BpfProg(kernel, {
+      name: code.name,
+      kind: 'lsm',
+      type: 'lsm_cgroup',
+      bpfFunc: code.entry,
+      release: code.put,
+    });
+    code.get();
+    let trampoline: Trampoline;
+    try {
+      trampoline = cgroupLsm.attach(prog, key, target);
+    } finally {
+      // attached, its place has a reference of its own
+      prog.put();
+      kernel.settle();
+    }
+    const attachment: Attachment = {
+      prog,
+      function: fn,
+      kind: prog.kind,
+      cookie: 0n,
+      attached: () => this.#attached.has(attachment),
+      detach: () => {
+        this.#checkOpen();
+        if (!this.#attached.delete(attachment)) {
+          throw new InputError('detach', undefined, `${prog.name} is detached from ${fn} already`);
+        }
+        try {
+          cgroupLsm.detach(prog, key);
+        } finally {
+          kernel.settle();
+        }
+      },
+    };
+    this.#attached.set(attachment, trampoline);
+    return attachment;
+  }
+
+  /**
+   * Has another function run in place of one, traced or not, until the patch is removed. From v6.1 on the two may
+   * share a function's entry; before, whoever comes second is refused with EBUSY.
+   * @param replacement a function of any target, of the same type
+   * @throws InputError unknown function; KernelError EINVAL no trace site, EBUSY
+   */
+  livepatch(fn: string, replacement: string): Livepatch {
+    const old = findFunction(this.#targets, fn);
+    const fresh = findFunction(this.#targets, replacement);
+    const patch = livepatch(this.kernel, old.symbol.address, fresh.symbol.address);
+    this.kernel.settle();
+    return patch;
+  }
+
   #place(found: TargetFunction, model: FuncModel): AttachPlace {
     return { key: trampolineKey(found), target: { addr: found.symbol.address, model } };
   }
@@ -375,7 +445,7 @@ export class Lab {
    */
   loadBpf(file: string, options: LoadBpfFileOptions = {}): BpfPrograms {
     this.#runtime ??= new BpfRuntime(this.kernel);
-    const object = readBpfObject(options.bytes ?? readBytes(file), { file });
+    const object = aimed(readBpfObject(options.bytes ?? readBytes(file), { file }), options.targets);
     const loaded = loadBpfObject(this.#runtime, object, {
       types: this.#targets.flatMap(({ btf }) => btf ?? []),
       symbol: (name) => this.#bpfSymbol(name),
