@@ -1,5 +1,5 @@
 export type { ProgramListing, ProgramListingPart } from '../bpf/index.ts';
-export { formatReport, type KernelReport } from '../tramp/index.ts';
+export { formatReport, type KernelReport, type Livepatch } from '../tramp/index.ts';
 export { type AttachBpfOptions, BpfPrograms, type LoadBpfFileOptions } from './bpf.ts';
 export { type BpfRecord, LabMap } from './bpf-map.ts';
 export type { CInput, CValue } from './bpf-values.ts';
@@ -7,6 +7,7 @@ export { readBytes, readText } from './files.ts';
 export type { GlobalVariable } from './globals.ts';
 export {
   type Attachment,
+  type AttachOptions,
   type CallArgument,
   type CallReport,
   createLab,

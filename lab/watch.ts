@@ -72,6 +72,8 @@ export class Watcher {
   readonly #progs = new Map<bigint, WatchedProg>();
   /** The freplace programs, by their code. */
   readonly #replacements = new Map<bigint, WatchedProg>();
+  /** Those of cgroups, by their code: their shim is entered, and calls them. */
+  readonly #hosted = new Map<bigint, WatchedProg>();
   readonly #enterFunctions: ReadonlySet<bigint>;
   readonly #exitFunctions: ReadonlySet<bigint>;
   /** The program whose enter function was called last, until it is called itself or skipped. */
@@ -144,6 +146,8 @@ export class Watcher {
       this.#enter(entered, cpu);
       return;
     }
+    const hosted = this.#hosted.get(rip);
+    if (hosted !== undefined && this.#kernel.cgroupLsm.isRunner(kaddr(previous))) this.#enter(hosted, cpu);
     const replacement = this.#replacements.get(rip);
     if (replacement?.addr === previous) this.#enter(replacement, cpu);
   }
@@ -157,6 +161,7 @@ export class Watcher {
   #remember(): void {
     for (const watched of this.#attached()) {
       this.#progs.set(watched.prog.address, watched);
+      if (watched.prog.type === 'lsm_cgroup') this.#hosted.set(watched.prog.bpfFunc, watched);
       if (watched.prog.kind === 'freplace') this.#replacements.set(watched.prog.bpfFunc, watched);
     }
   }

@@ -71,6 +71,12 @@ export class CgroupLsm {
     this.#kernel = kernel;
   }
 
+  /** Whether an instruction is one of a runner. */
+  isRunner(address: Kaddr): boolean {
+    const { name } = this.#kernel.kallsyms.lookup(address)?.ksym ?? {};
+    return RUNNERS.some((runner) => runner === name);
+  }
+
   /** Shims that are linked. */
   get shims(): number {
     return this.#shims.size;

@@ -75,8 +75,10 @@ export interface KernelReport {
   readonly images: readonly ImageInfo[];
   readonly modules: readonly ModuleInfo[];
   readonly ksyms: readonly KsymInfo[];
-  /** Pages of executable memory charged to BPF. */
+  /** Pages of executable memory charged to BPF; not a whole number where images share them. */
   readonly modmemPages: number;
+  /** The same in bytes. */
+  readonly modmemBytes: number;
   /** What WARN_ON printed, oldest first. */
   readonly warnings: readonly string[];
 }
@@ -100,6 +102,7 @@ export function introspect(kernel: Kernel): KernelReport {
       module: module ?? null,
     })),
     modmemPages: kernel.modmem.pages,
+    modmemBytes: kernel.modmem.bytes,
     warnings: [...kernel.warnings],
   };
 }
@@ -176,7 +179,7 @@ export function reportToJson(report: KernelReport): string {
 
 /** As tables, for people. Kernel text is left out; `Kallsyms.lines` has it. */
 export function formatReport(report: KernelReport): string {
-  const { trampolines, programs, images, modules, ksyms, modmemPages, warnings } = report;
+  const { trampolines, programs, images, modules, ksyms, modmemPages, modmemBytes, warnings } = report;
   const parts = [
     table(
       ['trampoline', 'function', 'refs', 'image', ...PROG_KINDS, 'replaced by'],
@@ -227,7 +230,7 @@ export function formatReport(report: KernelReport): string {
           module ?? '[bpf]',
         ]),
     ),
-    `charged pages: ${modmemPages}`,
+    Number.isInteger(modmemPages) ? `charged pages: ${modmemPages}` : `charged bytes: ${modmemBytes}`,
     ...warnings.map((text) => `WARNING: ${text}`),
   ];
   return `${parts.join('\n\n')}\n`;

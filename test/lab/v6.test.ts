@@ -295,3 +295,50 @@ describe.each(['v5.13', 'v5.15'] as const)('%s has none of it', (revision) => {
     expect(lab.call('g', [5]).ret).toBe(5n);
   });
 });
+
+describe.each(V6)('%s: beside others', (revision) => {
+  const TWO = 'f: call __fentry__\nlea rax, [rdi + rsi]\nret\nnew_f: lea rax, [rdi + rsi + 1000]\nret';
+  const PROTO = 'long f(long a, long b)';
+
+  test('a live patch: the other function runs, and programs see its calls', async () => {
+    const lab = await traced(revision, TWO, PROTO);
+    const fexit = lab.attach('fexit', 'f', await lab.assemble('quiet', 'xor eax, eax\nret'));
+    const patch = lab.livepatch('f', 'new_f');
+    expect(lab.call('f', [1, 2], { watch: true })).toMatchObject({ ret: 1003n, seen: [{ ret: 1003n }] });
+    fexit.detach();
+    expect(lab.call('f', [1, 2]).ret).toBe(1003n);
+    patch.remove();
+    expect(lab.call('f', [1, 2]).ret).toBe(3n);
+  });
+
+  test('programs of cgroups: watched, refusing, detached', async () => {
+    const lab = await traced(revision, TWO, PROTO);
+    const allow = await lab.assemble('allow', 'mov eax, 1\nret');
+    const deny = await lab.assemble('deny', 'xor eax, eax\nret');
+    const before = stateOf(lab);
+    const attached = [lab.attachCgroup('f', allow), lab.attachCgroup('f', deny)];
+    const { ret, seen } = lab.call('f', [1, 2], { watch: true });
+    expect(BigInt.asIntN(64, ret ?? 0n)).toBe(-1n);
+    expect(seen.map(({ program, args, returned }) => [program, args, returned])).toEqual([
+      ['allow', [1n, 2n], 1n],
+      ['deny', [1n, 2n], 0n],
+    ]);
+    attached[1]?.detach();
+    expect(lab.call('f', [1, 2]).ret).toBe(3n);
+    attached[0]?.detach();
+    expect(() => attached[0]?.detach()).toThrow('is detached from f already');
+    const runners = /__cgroup_bpf_run_lsm/;
+    const after = stateOf(lab) as { symbols: string[] };
+    expect({ ...after, symbols: after.symbols.filter((line) => !runners.test(line)) }).toEqual(before);
+  });
+
+  test('an attach of a cgroup program that fails leaves nothing', async () => {
+    const lab = await traced(revision, TWO, PROTO);
+    const allow = await lab.assemble('allow', 'mov eax, 1\nret');
+    lab.attachCgroup('f', allow).detach();
+    const before = stateOf(lab);
+    lab.kernel.fail.arm('alloc-image');
+    expect(kernelError(() => lab.attachCgroup('f', allow))).toMatchObject({ code: 'ENOMEM' });
+    expect(stateOf(lab)).toEqual(before);
+  });
+});

@@ -45,6 +45,7 @@ test('an empty kernel has its own symbols and nothing else', async () => {
     images: [],
     modules: [],
     modmemPages: 0,
+    modmemBytes: 0,
     warnings: [],
   });
   expect(ksyms.map(({ name }) => name)).toContain('__bpf_prog_enter');
