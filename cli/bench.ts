@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { accessSync, constants, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import process from 'node:process';
 import { type Command, Option } from 'commander';
 import {
@@ -75,6 +76,7 @@ async function bench(options: BenchOptions): Promise<number> {
   if (options.failOnIncrease === true && options.compare === undefined) {
     throw new InputError('--fail-on-increase', undefined, 'needs --compare');
   }
+  if (options.html !== undefined) checkWritable(options.html);
   const old =
     options.compare === undefined ? undefined : parseReport(readText(options.compare), options.compare);
   const report = await measured(options);
@@ -111,9 +113,18 @@ async function measured({ revision, mix, times, harness }: BenchOptions): Promis
   }
 }
 
+/** Told before anything is measured: that takes a while. */
+function checkWritable(file: string): void {
+  orUnwritable(file, () => accessSync(dirname(file), constants.W_OK));
+}
+
 function writePage(file: string, page: string): void {
+  orUnwritable(file, () => writeFileSync(file, page));
+}
+
+function orUnwritable(file: string, attempt: () => void): void {
   try {
-    writeFileSync(file, page);
+    attempt();
   } catch (error) {
     throw new InputError(file, undefined, `cannot be written (${(error as NodeJS.ErrnoException).code})`);
   }
