@@ -11,6 +11,9 @@ import { type BpfInsn, bpfClass, bpfMode, bpfOp, bpfSize, bpfSrc, isLdImm64 } fr
 import type { BpfCode, BpfEnvironment } from './environment.ts';
 import { refuse } from './refusal.ts';
 
+/** Kernel: BPF_MAX_SUBPROGS */
+const MAX_FUNCTIONS = 256;
+
 /** Most instructions of a program; of what a path goes through, too. Kernel: BPF_COMPLEXITY_LIMIT_INSNS */
 export const MAX_INSNS = 1_000_000;
 
@@ -60,6 +63,9 @@ export function checkShape(code: BpfCode, { revision }: Pick<BpfEnvironment, 're
   if (insns.length === 0) refuse(code, 0, 'the program is empty');
   if (insns.length > MAX_INSNS)
     refuse(code, MAX_INSNS, `the program has more than ${MAX_INSNS} instructions`);
+  if (code.subprogs.length > MAX_FUNCTIONS) {
+    refuse(code, 0, `it has ${code.subprogs.length} functions; ${MAX_FUNCTIONS} are allowed`);
+  }
   const second = new Uint8Array(insns.length);
   for (let at = 0; at < insns.length; at++) {
     const insn = insns[at] as BpfInsn;
