@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { type BpfCode, type BpfEnvironment, checkProgram, compileProgram } from '../../bpf/index.ts';
-import { Random } from '../../check/index.ts';
+import { Random } from '../../check/random.ts';
 import { type BpfInsn, decodeInsns, encodeInsns, PLAIN_BPF_JIT_CONFIG } from '../../jit/index.ts';
 import { addrAdd, InputError, kaddr } from '../../lib/index.ts';
 import { CALL_BASE, loadable } from './fixup-support.ts';

@@ -1,7 +1,7 @@
 /* Cases by seed and number, batch by batch, and what of them differs. */
 
 import { interpretable } from '../../../bpf/index.ts';
-import { Random } from '../../../check/index.ts';
+import { Random } from '../../../check/random.ts';
 import { disasmInsn } from '../../../jit/index.ts';
 import { toHex } from '../../../lib/index.ts';
 import { generate, MEMORY_BYTES, type Revision, VALUE_BYTES } from './generate.ts';

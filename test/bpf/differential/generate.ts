@@ -9,7 +9,7 @@
  */
 
 import type { BpfSubprog } from '../../../bpf/index.ts';
-import type { Random } from '../../../check/index.ts';
+import type { Random } from '../../../check/random.ts';
 import type { BpfInsn } from '../../../jit/index.ts';
 import * as op from '../../../jit/index.ts';
 
