@@ -24,9 +24,10 @@ import { shrink } from './shrink.ts';
 import { type Situation, situationsOf } from './situations.ts';
 import { Stage } from './stage.ts';
 import { type Setting, tryAlone } from './trial.ts';
+import { valuesOf } from './values.ts';
 
 /** Cases after which a stage is opened anew. */
-const CASES_PER_STAGE = 20_000;
+const CASES_PER_STAGE = 8000;
 const PAGE_BYTES = 4096;
 const SAFETY = 64;
 
@@ -188,7 +189,9 @@ export class ImageChecker {
       image: called,
       seat: () => {
         const seat = places.seat(request, called, one.retired);
-        const ready = { one, seat, expected: oracle.expect(one, seat.place, this.#expectation) };
+        const values = valuesOf(one);
+        const expected = oracle.expect(one, values, seat.place, this.#expectation);
+        const ready = { one, values, seat, expected };
         stage.prepare(ready);
         return ready;
       },

@@ -9,15 +9,7 @@
 
 import { BpfProg, BpfTrampImage, PercpuRef, TrampFlag } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
-import {
-  flagsOf,
-  type ImageCase,
-  innerArgs,
-  type Kind,
-  knownFlags,
-  type ProgramCase,
-  programsOf,
-} from './case.ts';
+import { flagsOf, type ImageCase, type Kind, knownFlags, type ProgramCase, programsOf } from './case.ts';
 import {
   type Counters,
   type Expectation,
@@ -38,6 +30,7 @@ import {
   ScriptDeed,
 } from './log.ts';
 import { type Callers, canHoldData, type Place, type ProgramPlace } from './place.ts';
+import type { Values } from './values.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
 
@@ -46,6 +39,7 @@ const SITE_BYTES = 5;
 /** What each reading adds to the clock (tramp/runtime-text.ts), nanoseconds. */
 export const CLOCK_TICK = 10n;
 
+const FILL_HALF = Number(FILL & 0xffff_ffffn);
 /** No program in particular. */
 const NOBODY = -1;
 
@@ -62,9 +56,11 @@ export class Oracle {
   readonly #callers: Callers;
   readonly #stack: BigUint64Array;
   readonly #bytes: Uint8Array;
+  readonly #halves: Uint32Array;
 
   // the case
   #one!: ImageCase;
+  #values!: Values;
   #place!: Place;
   #into!: Expectation;
   #flags = 0;
@@ -96,15 +92,17 @@ export class Oracle {
     this.#callers = callers;
     this.#stack = new BigUint64Array(callers.stack.length);
     this.#bytes = new Uint8Array(this.#stack.buffer);
+    this.#halves = new Uint32Array(this.#stack.buffer);
   }
 
   /** Appends what a case's log has to be, and the script that it needs. */
-  expect(one: ImageCase, place: Place, into: Expectation): ExpectedCase {
+  expect(one: ImageCase, values: Values, place: Place, into: Expectation): ExpectedCase {
     const { revision, args, registers } = one;
     const start = into.length;
     const owner = into.owners.length;
     const script = into.scriptEntries;
     this.#one = one;
+    this.#values = values;
     this.#place = place;
     this.#into = into;
     this.#flags = flagsOf(one) & knownFlags(revision);
@@ -122,19 +120,19 @@ export class Oracle {
     this.#references = 0;
     this.#atomicReferences = 0n;
     this.#splats = 0;
-    this.#clock = BigInt(one.clock);
+    this.#clock = values.clock;
     this.#inner = false;
     this.#owner = NOBODY;
     this.#calls = 0;
     this.#fault = undefined;
-    this.#stack.fill(FILL);
+    this.#halves.fill(FILL_HALF);
     this.#top = this.#callers.top - registers.stackWords;
     this.#rsp = this.#top;
-    const saved = registers.saved.map(BigInt);
+    const { saved } = values;
     this.#rbx = saved[0] as bigint;
     this.#rbpValue = saved[1] as bigint;
 
-    const rax = this.#traced(registers.args.map(BigInt), this.#callers.driverReturn);
+    const rax = this.#traced(values.args, this.#callers.driverReturn);
     if (this.#fault === undefined) this.#return(rax, saved);
     return {
       start,
@@ -157,7 +155,7 @@ export class Oracle {
   }
 
   /** Somebody calls the traced function; what it returns in rax. */
-  #traced(args: readonly bigint[], returnAddress: Kaddr): Expected {
+  #traced(args: BigUint64Array, returnAddress: Kaddr): Expected {
     const { behind } = this.#callers;
     const { args: nrArgs, ctx, size } = this.#frame;
     this.#calls++;
@@ -197,7 +195,7 @@ export class Oracle {
   }
 
   /** Upper bytes of a slot stay as they were. */
-  #saveArgs(args: readonly bigint[]): void {
+  #saveArgs(args: BigUint64Array): void {
     const { ctx } = this.#frame;
     this.#one.args.forEach(({ sizeBytes }, i) => {
       const start = 8 * (this.#rbp - ctx + i);
@@ -238,13 +236,13 @@ export class Oracle {
   /** True when the image was retired meanwhile. */
   #callOriginal(): boolean {
     const { origCall } = this.#place;
-    const { returns, retired } = this.#one;
+    const { retired } = this.#one;
     if (this.#fault !== undefined) return retired;
     const who = this.#has(SKIP_FRAME) ? addrAdd(origCall, SITE_BYTES) : origCall;
     this.#callee(EventKind.original, who, this.#reloaded(0), this.#reloaded(1), this.#reloaded(2));
     for (let i = 3; i < 6; i++) this.#into.push(this.#reloaded(i));
     this.#into.push(OPEN);
-    this.#storeResult(BigInt(returns.original));
+    this.#storeResult(this.#values.original);
     return retired;
   }
 
@@ -271,7 +269,7 @@ export class Oracle {
     into.push(0n);
     for (let i = 3; i < 6; i++) into.push(restored(i));
     into.push(rax);
-    return BigInt(this.#one.returns.body);
+    return this.#values.body;
   }
 
   #invokeAll(kind: Exclude<Kind, 'fmodRet'>, keep: boolean): void {
@@ -337,7 +335,7 @@ export class Oracle {
     const nests = prog.calls && !this.#inner;
     const address = this.#address(this.#rbp - ctx);
     this.#callee(EventKind.program, place.bpfFunc, address, prog.jited ? OPEN : place.insnsi, OPEN);
-    for (let word = -1; word <= args; word++) into.push(this.#load(word - ctx));
+    for (let word = -1; word <= args; word++) this.#pushWord(word - ctx);
     const reply = BigInt(prog.returns);
     const deeds =
       (prog.writes === null ? 0 : ScriptDeed.write) |
@@ -364,7 +362,7 @@ export class Oracle {
     this.#stack.fill(FILL, this.#rsp - FILLED_BYTES / 8, this.#rsp);
     this.#inner = true;
     this.#owner = NOBODY;
-    const rax = this.#traced(innerArgs(this.#one.registers.args).map(BigInt), this.#callers.nestedReturn);
+    const rax = this.#traced(this.#values.inner, this.#callers.nestedReturn);
     this.#inner = false;
     if (this.#fault === undefined) {
       into.reserve(recordWords(EventKind.nested, 0));
@@ -428,8 +426,8 @@ export class Oracle {
     // At the callee's first instruction the return address has just been pushed.
     into.push(this.#address(this.#rsp - 1));
     into.push(this.#rbpValue);
-    into.push(this.#load(0));
-    into.push(this.#load(1));
+    this.#pushWord(0);
+    this.#pushWord(1);
     this.#depths();
     into.push(0n);
   }
@@ -440,7 +438,7 @@ export class Oracle {
     this.#into.pushHalves(this.#references, 0);
   }
 
-  #return(rax: Expected, saved: readonly bigint[]): void {
+  #return(rax: Expected, saved: BigUint64Array): void {
     const into = this.#into;
     into.reserve(RETURN_WORDS.length);
     into.owners.push(NOBODY);
@@ -472,6 +470,12 @@ export class Oracle {
 
   #load(word: number): bigint {
     return this.#stack[this.#rbp + word] as bigint;
+  }
+
+  /** Expects what a word of the frame holds. */
+  #pushWord(word: number): void {
+    const at = 2 * (this.#rbp + word);
+    this.#into.pushHalves(this.#halves[at] as number, this.#halves[at + 1] as number);
   }
 
   #address(index: number): Kaddr {

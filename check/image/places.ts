@@ -53,6 +53,8 @@ export class Places {
   readonly #helpers: HelperAddresses;
   readonly #original: Kaddr;
   readonly #programs: readonly Programs[];
+  /** A page on its way to its seat. */
+  readonly #page = new Uint8Array(PAGE);
   /** Bytes of each seat's page that are not int3. */
   readonly #used: { from: number; to: number }[];
 
@@ -124,9 +126,10 @@ export class Places {
     const used = this.#used[seat];
     if (used === undefined || offset + bytes.length > PAGE) throw new Bug(`no room in seat ${seat}`);
     const from = Math.min(used.from, offset);
-    const page = new Uint8Array(Math.max(used.to, offset + bytes.length) - from).fill(INT3);
-    page.set(bytes, offset - from);
-    this.#stage.machine.patchText(addrAdd(this.#text, seat * PAGE + from), page);
+    const to = Math.max(used.to, offset + bytes.length);
+    const page = this.#page.fill(INT3, from, to);
+    page.set(bytes, offset);
+    this.#stage.machine.patchText(addrAdd(this.#text, seat * PAGE + from), page.subarray(from, to));
     used.from = offset;
     used.to = offset + bytes.length;
   }

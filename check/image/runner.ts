@@ -25,6 +25,7 @@ import { Oracle } from './oracle.ts';
 import { MAX_PROGRAMS, Places } from './places.ts';
 import { type Ended, type Ready, Stage } from './stage.ts';
 import { type Setting, stepsFor, tryAlone } from './trial.ts';
+import { valuesOf } from './values.ts';
 
 /** Cases in one call of the guest. */
 const SEATS = 128;
@@ -192,9 +193,12 @@ class ImageRunner implements CaseRunner<ImageCase> {
     this.#spend('check');
     const ended = stage.call(batch, stepsFor(expectation.length) + stepsFor(0) * batch.length);
     this.#spend('run');
-    const { words, open, length } = expectation;
-    const { log, cursor } = stage;
-    for (const at of open) words[at] = log[at] as bigint;
+    const { words, halves, open, length } = expectation;
+    const { log, logHalves, cursor } = stage;
+    for (const at of open) {
+      halves[2 * at] = logHalves[2 * at] as number;
+      halves[2 * at + 1] = logHalves[2 * at + 1] as number;
+    }
     const whole = cursor === length && same(words, 0, log, 0, length);
     const suspects: Entry[] = [];
     batch.forEach((ready, i) => {
@@ -247,7 +251,9 @@ class ImageRunner implements CaseRunner<ImageCase> {
     places.write(number, one.placing.offset, one.retired ? retired(image, ipAfterCall, ipEpilogue) : image);
     if (one.retired) places.setReferences(number, true);
     this.#spend('patch');
-    const ready = { one, seat, expected: oracle.expect(one, seat.place, this.#expectation) };
+    const values = valuesOf(one);
+    const expected = oracle.expect(one, values, seat.place, this.#expectation);
+    const ready = { one, values, seat, expected };
     this.#spend('check');
     stage.prepare(ready);
     this.#spend('run');

@@ -19,11 +19,12 @@ import {
 } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
 import { Kallsyms, RuntimeText, TextPoker } from '../../tramp/index.ts';
-import { type ImageCase, innerArgs, programsOf } from './case.ts';
+import { type ImageCase, programsOf } from './case.ts';
 import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
 import { CALLER_BYTES, CaseRecord, Control, FILL, SAVED, Script } from './log.ts';
 import type { Callers, Place } from './place.ts';
+import type { Values } from './values.ts';
 
 /** Bytes of log: what a batch of the largest cases takes, and one case that does not end. */
 const LOG_BYTES = 4 << 20;
@@ -33,6 +34,8 @@ const GUEST_BYTES = 8192;
 /** Words of stack that the oracle follows: as many above the driver's rsp, and below it. */
 const STACK_ABOVE = 4;
 const STACK_BELOW = 156;
+/** One word below the context. */
+const CTX_FROM = 0xffff_ffff_ffff_fff8n;
 /** What Kernel: percpu_ref_init counts beside the reference of the owner. */
 const PERCPU_COUNT_BIAS = 1n << 63n;
 
@@ -58,6 +61,7 @@ export interface Seat {
 /** A case that is ready to be called. */
 export interface Ready {
   readonly one: ImageCase;
+  readonly values: Values;
   readonly seat: Seat;
   readonly expected: ExpectedCase;
 }
@@ -83,6 +87,8 @@ export class Stage {
   readonly runtime: RuntimeText;
   /** The log, word by word. */
   readonly log: BigUint64Array;
+  /** The same memory in halves, lower half first. */
+  readonly logHalves: Uint32Array;
   readonly #cpu: Vcpu;
   readonly #logAddress: Kaddr;
   readonly #controlAddress: Kaddr;
@@ -115,6 +121,7 @@ export class Stage {
     );
     this.#logAddress = memory.vmalloc(LOG_BYTES, 'event log');
     this.log = words(memory.bytes(this.#logAddress, LOG_BYTES));
+    this.logHalves = new Uint32Array(this.log.buffer, this.log.byteOffset, 2 * this.log.length);
     this.#controlAddress = memory.vmalloc(Control.size, 'driver control');
     this.#control = words(memory.bytes(this.#controlAddress, Control.size));
     this.#recordsAddress = memory.vmalloc(seats * CaseRecord.size, 'cases');
@@ -216,35 +223,28 @@ export class Stage {
   }
 
   /** Writes what a case needs beside text: its record, and its programs' counters. */
-  prepare({ one, seat }: Ready): void {
-    const { registers, returns } = one;
-    const { place } = seat;
-    const at = (seat.number * CaseRecord.size) / 8;
+  prepare({ one, values, seat }: Ready): void {
+    const { number, place } = seat;
+    const at = (number * CaseRecord.size) / 8;
     const record = this.#records;
-    const put = (field: number, value: bigint): void => {
-      record[at + field / 8] = value;
-    };
-    put(CaseRecord.image, place.image);
-    put(CaseRecord.references, BigInt(this.#references + 8 * seat.number));
-    put(CaseRecord.clock, BigInt(one.clock));
-    put(CaseRecord.rax, BigInt(registers.rax));
-    put(CaseRecord.garbage, BigInt(registers.garbage));
-    put(CaseRecord.stackBytes, BigInt(8 * registers.stackWords));
-    put(CaseRecord.ctxFrom, -8n);
-    put(CaseRecord.ctxWords, BigInt(one.args.length + 2));
-    put(CaseRecord.originalReply, BigInt(returns.original));
-    put(CaseRecord.bodyReply, BigInt(returns.body));
-    const inner = innerArgs(registers.args);
-    for (let i = 0; i < registers.args.length; i++) {
-      put(CaseRecord.args + 8 * i, BigInt(registers.args[i] as string));
-      put(CaseRecord.innerArgs + 8 * i, BigInt(inner[i] as string));
+    record[at + CaseRecord.image / 8] = place.image;
+    record[at + CaseRecord.references / 8] = BigInt(this.#references + 8 * number);
+    record[at + CaseRecord.clock / 8] = values.clock;
+    record[at + CaseRecord.rax / 8] = values.rax;
+    record[at + CaseRecord.garbage / 8] = values.garbage;
+    record[at + CaseRecord.stackBytes / 8] = BigInt(8 * one.registers.stackWords);
+    record[at + CaseRecord.ctxFrom / 8] = CTX_FROM;
+    record[at + CaseRecord.ctxWords / 8] = BigInt(one.args.length + 2);
+    record[at + CaseRecord.originalReply / 8] = values.original;
+    record[at + CaseRecord.bodyReply / 8] = values.body;
+    record.set(values.args, at + CaseRecord.args / 8);
+    record.set(values.inner, at + CaseRecord.innerArgs / 8);
+    record.set(values.saved, at + CaseRecord.saved / 8);
+    const programs = programsOf(one);
+    for (let i = 0; i < programs.length; i++) {
+      if (programs[i]?.running !== true) continue;
+      this.#counters[this.#activeIndex(seat, place.programs[i]?.unit ?? 0)] = 1;
     }
-    for (let i = 0; i < registers.saved.length; i++) {
-      put(CaseRecord.saved + 8 * i, BigInt(registers.saved[i] as string));
-    }
-    programsOf(one).forEach((prog, i) => {
-      if (prog.running) this.#counters[this.#activeIndex(seat, place.programs[i]?.unit ?? 0)] = 1;
-    });
   }
 
   #activeIndex({ firstUnit }: Seat, unit: number): number {
@@ -311,19 +311,21 @@ export class Stage {
   countersMatch({ seat, expected }: Ready): boolean {
     let match = true;
     const { counters } = expected;
+    const have = this.#counters;
     for (let unit = 0; unit < counters.length; unit++) {
       const { active, misses, cnt, nsecs, syncp } = counters[unit] as Counters;
-      const at = (BpfProgStats.size / 8) * (seat.firstUnit + unit);
+      const at = (BpfProgStats.size / 4) * (seat.firstUnit + unit);
       const activeAt = this.#activeIndex(seat, unit);
-      const wide = this.#wide;
       match &&=
-        this.#counters[activeAt] === active &&
-        wide[at + BpfProgStats.misses / 8] === BigInt(misses) &&
-        wide[at + BpfProgStats.cnt / 8] === BigInt(cnt) &&
-        wide[at + BpfProgStats.nsecs / 8] === BigInt.asUintN(64, nsecs) &&
-        wide[at + BpfProgStats.syncp / 8] === BigInt(syncp);
-      wide.fill(0n, at, at + BpfProgStats.size / 8);
-      this.#counters[activeAt] = 0;
+        have[activeAt] === active &&
+        have[at + BpfProgStats.misses / 4] === misses &&
+        have[at + BpfProgStats.misses / 4 + 1] === 0 &&
+        have[at + BpfProgStats.cnt / 4] === cnt &&
+        have[at + BpfProgStats.cnt / 4 + 1] === 0 &&
+        have[at + BpfProgStats.syncp / 4] === syncp &&
+        this.#wide[(at + BpfProgStats.nsecs / 4) / 2] === BigInt.asUintN(64, nsecs);
+      have.fill(0, at, at + BpfProgStats.size / 4);
+      have[activeAt] = 0;
     }
     return match;
   }
