@@ -66,7 +66,12 @@ export interface HelperProto {
 const numbers = (...args: HelperArg[]): HelperProto => ({ args, result: 'number' });
 
 const TRACING = ['fentry', 'fexit', 'fmod_ret'];
-const tracing = (...args: HelperArg[]): HelperProto => ({ args, result: 'number', attach: TRACING });
+/** For whatever has a trampoline. Kernel: bpf_prog_has_trampoline */
+const trampoline = (...args: HelperArg[]): HelperProto => ({
+  args,
+  result: 'number',
+  attach: [...TRACING, 'lsm'],
+});
 
 /** By number; helper-names.ts says how each is called. */
 export const HELPERS: Readonly<Record<number, HelperProto>> = {
@@ -140,11 +145,11 @@ export const HELPERS: Readonly<Record<number, HelperProto>> = {
   181: numbers('number', 'function', 'stack?', 'number'),
 
   // what the trampoline keeps
-  173: tracing('context'),
-  174: { ...tracing('context'), attach: [...TRACING, 'lsm'] },
-  183: tracing('context', 'number', 'u64-out'),
-  184: { ...tracing('context', 'u64-out'), attach: ['fexit', 'fmod_ret'] },
-  185: tracing('context'),
+  173: { args: ['context'], result: 'number', attach: TRACING },
+  174: trampoline('context'),
+  183: trampoline('context', 'number', 'u64-out'),
+  184: trampoline('context', 'u64-out'),
+  185: trampoline('context'),
 };
 
 /** Helpers by number that the stage treats apart. */

@@ -198,6 +198,21 @@ describe('helpers in the place of their calls', () => {
     ]);
   });
 
+  it('bpf_get_func_ret where there is no result yet', () => {
+    expect(body([...stack(2), helper(184)], 'v6.12', 'fentry')).toEqual(['b7000000a1ffffff']); // -EOPNOTSUPP
+  });
+
+  it('stay calls in LSM programs', () => {
+    const lsm: BpfEnvironment['entry'] = {
+      kind: 'trampoline',
+      attach: 'lsm',
+      args: [],
+      result: { kind: 'scalar' },
+    };
+    // 64 * 185 behind __bpf_call_base
+    expect(slots(check([helper(185), ZERO, EXIT], 'v6.12', { entry: lsm }))[0]).toBe('85000000402e0000');
+  });
+
   it('bpf_get_smp_processor_id, from v6.12 on', () => {
     expect(body([helper(8)], 'v6.12')).toEqual(['b400000018000000', 'bf00ffff00000000', '6100000000000000']);
     // 64 * 8 behind __bpf_call_base
