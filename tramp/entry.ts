@@ -23,7 +23,7 @@ import type { FtraceCommand, FtraceOps } from './ftrace.ts';
 import type { Kernel } from './kernel.ts';
 import type { KModule } from './module.ts';
 import { textPoke } from './text-poke.ts';
-import { type Trampoline, update } from './trampoline.ts';
+import type { Trampoline } from './trampoline.ts';
 
 /** Part of a trampoline. Kernel: struct bpf_trampoline */
 export interface EntryCall {
@@ -35,21 +35,24 @@ export interface EntryCall {
   readonly ops: FtraceOps | undefined;
 }
 
-/** @throws KernelError ENOMEM. Kernel: bpf_trampoline_lookup */
-export function trampOps(kernel: Kernel, tr: Trampoline): FtraceOps | undefined {
+/**
+ * @param update makes the image again, and leaves ftrace's mutex alone
+ * @throws KernelError ENOMEM. Kernel: bpf_trampoline_lookup
+ */
+export function trampOps(kernel: Kernel, tr: Trampoline, update: () => void): FtraceOps | undefined {
   if (kernel.rules.ftrace === 'direct' || !kernel.directCalls) return undefined;
   kernel.fail.pass('alloc-ops');
   return {
     name: `bpf_trampoline_${tr.key}`,
     filter: new Set(),
-    command: (command) => answer(kernel, tr, command),
+    command: (command) => answer(kernel, tr, command, update),
   };
 }
 
 const { CALL_ORIG, ORIG_STACK, SHARE_IPMODIFY } = TrampFlag;
 
 /** @throws KernelError EAGAIN, EBUSY, or what making the image again met. Kernel: bpf_tramp_ftrace_ops_func */
-function answer(kernel: Kernel, tr: Trampoline, command: FtraceCommand): void {
+function answer(kernel: Kernel, tr: Trampoline, command: FtraceCommand, update: () => void): void {
   const op = 'bpf_tramp_ftrace_ops_func';
   const callsOriginal = (tr.flags & CALL_ORIG) !== 0;
   const byStack = (tr.flags & ORIG_STACK) !== 0;
@@ -73,10 +76,10 @@ function answer(kernel: Kernel, tr: Trampoline, command: FtraceCommand): void {
   try {
     if (command === 'ENABLE_SHARE_IPMODIFY_PEER') {
       tr.flags |= SHARE_IPMODIFY;
-      if (callsOriginal && !byStack) update(kernel, tr, false);
+      if (callsOriginal && !byStack) update();
     } else {
       tr.flags &= ~SHARE_IPMODIFY;
-      if (byStack) update(kernel, tr, false);
+      if (byStack) update();
     }
   } finally {
     tr.mutex.unlock();

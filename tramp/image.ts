@@ -6,7 +6,7 @@
  *        calls the original | does not
  *      +--------------------+--------------------+
  *      | jump ip_after_call -> ip_epilogue        | call_rcu_tasks_trace   (sleepable programs)
- *      | call_rcu_tasks        (preemptible only) | call_rcu_tasks         (the rest of the image)
+ *      | call_rcu_tasks        (preemptible: rev/)| call_rcu_tasks         (the rest of the image)
  *      | percpu_ref_kill       (calls in flight)  | work
  *      | call_rcu_tasks        (the epilogue)     |
  *      | work                                     |

@@ -1,9 +1,12 @@
 /*
  * Trampolines: which programs are attached where, and the image that runs them.
  *
- *   get(key)  ->  linkProg / unlinkProg  ->  update  ->  image.ts
- *                                              |
- *                          register / modify / unregister the call at the function's entry
+ *   get(key)  ->  linkProg / unlinkProg  ->  update  ->  image-request.ts   flags, room
+ *                                              |           image.ts           the image
+ *                                              |           entry.ts           the call at the function's entry
+ *                                              +-- of freplace: a jump there, in place of all that
+ *
+ * What revisions do differently: rev/. Trampolines are also linked to by cgroup-lsm.ts.
  *
  * Kernel: kernel/bpf/trampoline.c
  */
@@ -61,7 +64,8 @@ export class Trampoline {
   constructor(kernel: Kernel, key: bigint) {
     this.key = key;
     this.mutex = new Mutex(`the mutex of trampoline ${key}`);
-    this.entry = { ftraceManaged: false, module: undefined, ops: trampOps(kernel, this) };
+    const ops = trampOps(kernel, this, () => update(kernel, this, false));
+    this.entry = { ftraceManaged: false, module: undefined, ops };
   }
 
   get target(): AttachTarget {
@@ -319,7 +323,7 @@ export function unlinkProg(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampo
  * @param locksFtrace false when ftrace asks for it, and holds its mutex already
  * Kernel: bpf_trampoline_update
  */
-export function update(kernel: Kernel, tr: Trampoline, locksFtrace: boolean = true): void {
+function update(kernel: Kernel, tr: Trampoline, locksFtrace: boolean = true): void {
   const { curImage } = tr;
   const { bugs, fail, rules } = kernel;
   fail.pass('alloc-progs');

@@ -178,6 +178,16 @@ describe.each(['v6.1', 'v6.12'] as const)('%s', (revision) => {
     expect(call()).toBe(1000n);
   });
 
+  test('PEER: when nobody ever lets go, that is a bug, and nothing has changed', () => {
+    const tr = get();
+    link(add('fexit').prog, tr);
+    tr.mutex.lock();
+    const before = stateOf(guest.kernel, [f]);
+    expect(() => livepatch(guest.kernel, f.addr, patched)).toThrow('nobody lets go');
+    expect(stateOf(guest.kernel, [f])).toEqual(before);
+    tr.mutex.unlock();
+  });
+
   test('PEER off: a trampoline whose mutex is taken goes on sharing', () => {
     const tr = get();
     link(add('fexit').prog, tr);

@@ -178,6 +178,10 @@ describe.each(['v6.1', 'v6.12'] as const)('%s', (revision) => {
       array.set(0, target);
       expect([array.get(0), target.references, target.extended]).toEqual([target, 2, false]);
       expect(() => array.set(1, target)).toThrow('no slot 1; there are 1');
+      array.clear();
+      target.put();
+      expect(() => array.set(0, target)).toThrow('program target is gone');
+      expect(() => target.leaveArray()).toThrow('target is in no prog array');
     });
 
     test('a poke that fails unmarks the target; with T13 the kernel leaves it marked, and busy', async () => {
