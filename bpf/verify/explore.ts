@@ -260,9 +260,9 @@ export class Exploration {
     const subtracts = operation === op.BPF_SUB && pointer === a;
     if (!wide || !(adds || subtracts) || other.kind !== 'scalar') return lowHalfIf(!wide);
     const by = constantOf(other);
-    if (by === undefined) return loosened(pointer);
+    if (by === undefined) return loosened(pointer, subtracts ? -other.max : other.min);
     const distance = Number(BigInt.asIntN(64, subtracts ? -by : by));
-    return Math.abs(distance) < 1 << 29 ? moved(pointer, distance) : loosened(pointer);
+    return Math.abs(distance) < 1 << 29 ? moved(pointer, distance) : loosened(pointer, 0n);
   }
 
   // -- memory -----------------------------------------------------------------------------------

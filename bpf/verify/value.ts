@@ -87,12 +87,15 @@ export function nameOf(value: Value): string {
 /** A pointer `bytes` further on. */
 export const moved = (pointer: Pointer, bytes: number): Pointer => ({ ...pointer, off: pointer.off + bytes });
 
-/** A pointer somewhere behind where it was. Only on the stack does it matter where that was. */
-export const loosened = (pointer: Pointer): Pointer => ({
-  ...pointer,
-  off: pointer.kind === 'stack' ? pointer.off : 0,
-  loose: true,
-});
+/**
+ * A pointer that something unknown was added to. Only on the stack does it matter what that is at least.
+ *
+ * @param least bytes; taken for 0 when it is far out of any stack
+ */
+export function loosened(pointer: Pointer, least: bigint): Pointer {
+  const near = least >= -512n && least <= 512n ? Number(least) : 0;
+  return { ...pointer, off: pointer.kind === 'stack' ? pointer.off + near : 0, loose: true };
+}
 
 /** All that tells one value from another. */
 export function keyOf(value: Value): string {
@@ -134,5 +137,5 @@ export function widened(value: Value, before: Value): Value {
   if (value.kind === 'scalar' && before.kind === 'scalar') return sameScalar(value, before) ? value : UNKNOWN;
   if (!isPointer(value) || !isPointer(before) || whereOf(value) !== whereOf(before)) return value;
   if (value.kind !== before.kind || (value.off === before.off && value.loose === before.loose)) return value;
-  return loosened({ ...value, off: Math.min(value.off, before.off) });
+  return loosened({ ...value, off: Math.min(value.off, before.off) }, 0n);
 }

@@ -478,6 +478,16 @@ describe('functions', () => {
     expect(depths('v6.12')).toEqual([24, 8]);
   });
 
+  it('count the stack that a variable offset can reach', () => {
+    const reach = [
+      insn(0x57, { dst: 1, imm: 31 }),
+      insn(0xbf, { dst: 2, src: 10 }),
+      insn(0x1f, { dst: 2, src: 1 }),
+      insn(0x72, { dst: 2, off: -8 }),
+    ];
+    expect(check([...reach, ZERO, EXIT], 'v6.1').functions[0]?.stackDepth).toBe(39);
+  });
+
   it('their addresses are put in', () => {
     const insns = [
       ...load64(0).map((one, i) => (i === 0 ? { ...one, dst: 2, src: 4, imm: 6 } : one)),
