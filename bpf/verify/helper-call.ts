@@ -188,7 +188,9 @@ class HelperCall {
     writes: boolean,
   ): string | undefined {
     const wanted = writes ? 'memory to write to' : 'memory';
-    if (!isPointer(value) || value.kind === 'args' || value.kind === 'struct') return wanted;
+    if (!isPointer(value) || value.kind === 'args') return wanted;
+    // What is trusted, in v6.12, helpers may read as memory.
+    if (value.kind === 'struct') return writes || value.probe ? wanted : undefined;
     if ('nullable' in value && value.nullable !== undefined) return `${wanted}, compared with 0 first,`;
     const x = this.#x;
     const bytes = sizeBytes ?? 1;
