@@ -264,13 +264,14 @@ class Proof {
     stopAt: number | undefined,
     signs: ReadonlyMap<string, Sign>,
   ): Stop {
-    for (;;) {
+    for (let branches = 0; branches < MOST_WAYS; branches++) {
       const stop = run(state, image, base, stopAt);
       if (stop.flow !== 'branch') return stop;
       const taken = outcome(state, stop, signs);
       if (taken === undefined) return stop;
       state.at = taken ? Number((stop.target ?? 0n) - base) : stop.next;
     }
+    throw new Unprovable('does not end');
   }
 
   #eachSign(
