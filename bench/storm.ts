@@ -6,7 +6,7 @@
 import { cpus as processors } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type StormOptions, type StormReport, storm } from '../test/tramp/storm.ts';
-import { KERNEL_BUGS, type KernelBug } from '../tramp/index.ts';
+import { KERNEL_BUGS, type KernelBug, MANAGED_REVISIONS, managedRevision } from '../tramp/index.ts';
 
 const HELP = `npm run storm -- [options]
   --seed N         first seed (1)
@@ -19,8 +19,9 @@ const HELP = `npm run storm -- [options]
   --reuse N        of 100 detached programs, how many are attached again (50)
   --host-weight N  how likely an operation is, where a vCPU's running on is 20 (1)
   --slice N        instructions that a vCPU runs at most without a break (24)
+  --revision NAME  ${MANAGED_REVISIONS.join(', ')} (v5.15)
   --no-preemption  a kernel without CONFIG_PREEMPTION
-  --kernel-lifetime  programs live as in v5.13 and v5.15, not until their images are gone
+  --kernel-lifetime  programs live as in the kernels, not until their images are gone
   --bug ID         switch a bug on: ${Object.keys(KERNEL_BUGS).join(', ')}
   --history N      events to print of the first storm that goes wrong (60)`;
 
@@ -37,6 +38,7 @@ const { values } = parseArgs({
     reuse: { type: 'string', default: '50' },
     'host-weight': { type: 'string', default: '1' },
     slice: { type: 'string', default: '24' },
+    revision: { type: 'string', default: 'v5.15' },
     'no-preemption': { type: 'boolean', default: false },
     'kernel-lifetime': { type: 'boolean', default: false },
     bug: { type: 'string', multiple: true, default: [] },
@@ -57,6 +59,7 @@ async function campaign(): Promise<void> {
     reuse: Number(values.reuse),
     hostWeight: Number(values['host-weight']),
     slice: Number(values.slice),
+    revision: managedRevision(values.revision),
     preemption: !values['no-preemption'],
     programLifetime: values['kernel-lifetime'] ? 'kernel' : 'held',
     bugs: values.bug as KernelBug[],
@@ -64,7 +67,16 @@ async function campaign(): Promise<void> {
   };
   const first = Number(values.seed);
   const wrong: number[] = [];
-  const sums = { events: 0, calls: 0n, runs: 0n, attached: 0, detached: 0, failed: 0, modulesLoaded: 0 };
+  const sums = {
+    events: 0,
+    calls: 0n,
+    runs: 0n,
+    attached: 0,
+    detached: 0,
+    failed: 0,
+    modulesLoaded: 0,
+    patched: 0,
+  };
   const start = performance.now();
   for (let seed = first; seed < first + Number(values.seeds); seed++) {
     const report = await attempt({ ...shared, seed });
@@ -76,6 +88,7 @@ async function campaign(): Promise<void> {
     sums.detached += report.detached;
     sums.failed += report.failed;
     sums.modulesLoaded += report.modulesLoaded;
+    sums.patched += report.patched;
   }
   const seconds = (performance.now() - start) / 1000;
   console.log(`${processors()[0]?.model}, node ${process.version}`);
@@ -97,7 +110,16 @@ async function attempt(options: StormOptions): Promise<StormReport> {
     return await storm(options);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    const nothing = { events: 0, calls: 0n, runs: 0n, attached: 0, detached: 0, failed: 0, modulesLoaded: 0 };
+    const nothing = {
+      events: 0,
+      calls: 0n,
+      runs: 0n,
+      attached: 0,
+      detached: 0,
+      failed: 0,
+      modulesLoaded: 0,
+      patched: 0,
+    };
     return { ...nothing, problems: [`${error.name}: ${error.message}`], history: '' };
   }
 }

@@ -46,7 +46,7 @@ export interface KernelOptions {
   /** Pages of executable memory that images may take in all. Default: no limit that matters. */
   readonly modmemLimitPages?: number;
   /**
-   * How long programs and images stay once they are detached. `kernel`, as in v5.13 and v5.15: a program
+   * How long programs and images stay once they are detached. `kernel`, as in the kernels: a program
    * until a grace period of its own is over, an fentry-only image until one wait for sleepable programs and
    * one for tasks are over. `held`, which is safe: a program until every image that calls it is freed as
    * well, an image until it has waited for each sleepable program. Default `kernel`. See docs/lifetimes.md.

@@ -34,7 +34,13 @@ describe.each([true, false])('preemption %s', (preemption) => {
 });
 
 test.each(['v5.13', 'v6.1', 'v6.12'] as const)('%s weathers it as well', async (revision) => {
-  for (let seed = 1; seed <= 10; seed++) await calm({ seed, cpus: 1 + (seed % 4), tasks: 7, revision });
+  let patched = 0;
+  for (let seed = 1; seed <= 8; seed++) {
+    const report = await calm({ seed, cpus: 1 + (seed % 4), tasks: 7, revision });
+    patched += report.patched;
+  }
+  // live patches come and go where trampolines share their sites
+  expect(patched > 0).toBe(revision !== 'v5.13');
 });
 
 test('64 CPUs call 16 functions', async () => {

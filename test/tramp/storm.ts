@@ -13,7 +13,13 @@
  * only, and among them the one that they trace.
  */
 
-import { createGuest, type Guest, type GuestFunction, type GuestProgram } from '../../check/index.ts';
+import {
+  createGuest,
+  type FunctionOptions,
+  type Guest,
+  type GuestFunction,
+  type GuestProgram,
+} from '../../check/index.ts';
 import { NOP5 } from '../../jit/index.ts';
 import { KernelError } from '../../lib/index.ts';
 import {
@@ -21,7 +27,9 @@ import {
   type FailPoint,
   type Kernel,
   type KernelOptions,
+  type Livepatch,
   linkProg,
+  livepatch,
   RCU_FLAVOURS,
   Simulation,
   type SimulationOptions,
@@ -59,6 +67,8 @@ export interface StormReport {
   /** Operations that failed because they were made to. */
   readonly failed: number;
   readonly modulesLoaded: number;
+  /** Live patches that came or went. */
+  readonly patched: number;
   /** What did not add up, in words; empty when all is well. */
   readonly problems: readonly string[];
   /** The last events. */
@@ -79,6 +89,9 @@ interface Target extends GuestFunction {
   readonly programs: Program[];
   readonly attached: Program[];
   readonly idle: Program[];
+  /** What live patches have run in its place: it does the same. Undefined where a trampoline cannot share the site. */
+  readonly twin: GuestFunction | undefined;
+  patch: Livepatch | undefined;
   /** Attached from the beginning to the end: it is offered every call. */
   observer: Program | undefined;
 }
@@ -128,6 +141,7 @@ class Storm {
   #detached = 0;
   #failed = 0;
   #modules = 0;
+  #patched = 0;
 
   constructor(guest: Guest, options: StormOptions) {
     this.#guest = guest;
@@ -166,6 +180,7 @@ class Storm {
       detached: this.#detached,
       failed: this.#failed,
       modulesLoaded: this.#modules,
+      patched: this.#patched,
       problems: this.#problems,
       history: this.#sim.history(),
     };
@@ -181,19 +196,35 @@ class Storm {
     const sort = i % 4;
     const slow = sort % 2 === 1;
     const callee = sort >= 2 ? this.#targets[i - 2] : undefined;
-    const fn = this.#guest.addFunction(`f${i}`, {
+    const body: FunctionOptions = {
       sleeps: sort === 1,
       ...(callee === undefined ? {} : { calls: callee.addr }),
-      ...(sort === 2 ? { origin: 'kernel', plain: true } : {}),
       ...(i % 8 === 4 ? { retSize: 0 } : {}),
+    };
+    const fn = this.#guest.addFunction(`f${i}`, {
+      ...body,
+      ...(sort === 2 ? { origin: 'kernel', plain: true } : {}),
     });
-    this.#add(fn, { slow, callee, replaceable: sort === 2, removable: false });
+    const shares = sort !== 2 && this.#kernel.rules.ftrace === 'ops';
+    const twin = shares ? this.#guest.addFunction(`twin of f${i}`, body) : undefined;
+    this.#add(fn, {
+      twin,
+      slow,
+      callee,
+      replaceable: sort === 2,
+      removable: false,
+    });
   }
 
-  #add(fn: GuestFunction, more: Pick<Target, 'slow' | 'callee' | 'replaceable' | 'removable'>): void {
+  #add(
+    fn: GuestFunction,
+    more: Pick<Target, 'slow' | 'callee' | 'replaceable' | 'removable' | 'twin'>,
+  ): void {
     const target: Target = {
       ...fn,
       ...more,
+      runs: () => fn.runs() + (more.twin?.runs() ?? 0n),
+      patch: undefined,
       taskCalls: 0n,
       answers: new Set(),
       programs: [],
@@ -275,7 +306,8 @@ class Storm {
     else if (draw <= 90) this.#kernel.statsEnabled = !this.#kernel.statsEnabled;
     else if (draw <= 93) this.#loadModule();
     else if (draw <= 96) this.#unloadModule();
-    else this.#failingAttach();
+    else if (draw <= 98 || this.#kernel.rules.ftrace === 'direct') this.#failingAttach();
+    else this.#patch(this.#one(this.#loaded));
     this.#checkNow();
   }
 
@@ -347,10 +379,23 @@ class Storm {
     this.#retire(program);
   }
 
+  /** Patches a function, or takes its patch away. */
+  #patch(target: Target): void {
+    if (target.twin === undefined) return;
+    this.#patched++;
+    this.#kernel.trace(`${target.patch === undefined ? 'patch' : 'unpatch'} ${target.name}`);
+    if (target.patch === undefined) {
+      target.patch = livepatch(this.#kernel, target.addr, target.twin.addr);
+      return;
+    }
+    target.patch.remove();
+    target.patch = undefined;
+  }
+
   #loadModule(): void {
     if (this.#loaded.some(({ removable }) => removable)) return;
     const fn = this.#guest.addFunction(`m${this.#modules++}`, { sleeps: true });
-    this.#add(fn, { slow: true, callee: undefined, replaceable: false, removable: true });
+    this.#add(fn, { slow: true, callee: undefined, replaceable: false, removable: true, twin: undefined });
   }
 
   #unloadModule(): void {
@@ -375,6 +420,7 @@ class Storm {
     const traced = target.attached.length > 0;
     const points: FailPoint[] = ['alloc-progs', 'alloc-im', 'charge', 'alloc-image', 'percpu-ref', 'emit'];
     points.push(...((traced ? ['modify'] : ['alloc-trampoline', 'register']) as FailPoint[]));
+    if (this.#kernel.rules.imageMemory === 'pack') points.push('size', 'protect');
     const program = this.#take(target, 'fentry');
     const before = this.#state(target);
     this.#kernel.fail.arm(this.#one(points));
@@ -408,6 +454,7 @@ class Storm {
 
   #tearDown(): void {
     for (const target of this.#targets) {
+      if (target.patch !== undefined) this.#patch(target);
       if (target.observer !== undefined) this.#checkObserver(target.observer);
       for (const program of [...target.attached]) {
         this.#unlink(program);
