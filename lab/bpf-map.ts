@@ -142,8 +142,9 @@ export class LabMap {
   async *records(): AsyncGenerator<BpfRecord> {
     for (;;) {
       const ready = this.consume();
-      yield* ready;
+      for (const record of ready) yield record;
       if (this.#closed) return;
+      // Nothing has run since there was none: no wake is lost.
       if (ready.length === 0) await this.#woken();
     }
   }

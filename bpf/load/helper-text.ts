@@ -21,8 +21,8 @@ import { MemoryFault } from '../interp/memory.ts';
 const INT3 = 0xcc;
 const RET = 0xc3;
 /** Offsets in a stub. */
-const Stub = { ret: 1, read: 2, write: 5 } as const;
-const STUB = [INT3, RET, 0x45, 0x8a, 0x12, 0x45, 0x88, 0x12];
+const Stub = { ret: 1, read: 2, write: 5, jump: 8 } as const;
+const STUB = [INT3, RET, 0x45, 0x8a, 0x12, 0x45, 0x88, 0x12, 0xff, 0xe0];
 const ALIGN = 16;
 
 const ARGS: readonly RegisterName[] = ['rdi', 'rsi', 'rdx', 'rcx', 'r8'];
@@ -142,7 +142,8 @@ export class HelperText {
     ARGS.forEach((name, i) => {
       regs.set(name, value.args[i] ?? 0n);
     });
-    regs.set('rip', value.fn);
+    regs.set('rax', value.fn);
+    regs.set('rip', addrAdd(waiting.stub, Stub.jump));
     return undefined;
   }
 }
