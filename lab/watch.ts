@@ -1,5 +1,5 @@
 import type { BeginOptions, CallResult, Vcpu } from '../emu/index.ts';
-import { listBytes } from '../jit/index.ts';
+import { ENDBR_BYTES, listBytes } from '../jit/index.ts';
 import type { Kaddr } from '../lib/index.ts';
 import { addrAdd, kaddr } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
@@ -149,7 +149,11 @@ export class Watcher {
     const hosted = this.#hosted.get(rip);
     if (hosted !== undefined && this.#kernel.cgroupLsm.isRunner(kaddr(previous))) this.#enter(hosted, cpu);
     const replacement = this.#replacements.get(rip);
-    if (replacement?.addr === previous) this.#enter(replacement, cpu);
+    // from the entry, or from behind its ENDBR
+    const from = replacement === undefined ? -1n : previous - replacement.addr;
+    if (replacement !== undefined && (from === 0n || from === BigInt(ENDBR_BYTES))) {
+      this.#enter(replacement, cpu);
+    }
   }
 
   /** Programs that were detached meanwhile are remembered: an old image still runs them. */

@@ -6,7 +6,7 @@ import { hex16, hex64, type Kaddr } from '../lib/index.ts';
 import type { ImageState, TrampImage } from './image.ts';
 import type { KsymKind } from './kallsyms.ts';
 import type { Kernel } from './kernel.ts';
-import { type AttachKind, type BpfProg, PROG_KINDS, type ProgCounters } from './prog.ts';
+import { type AttachKind, type BpfProg, PROG_KINDS, type ProgCounters, type ProgKind } from './prog.ts';
 import type { RcuFlavourName } from './rcu.ts';
 
 export interface KsymInfo {
@@ -55,6 +55,10 @@ export interface TrampolineState {
   readonly references: number;
   /** Attached programs, newest first. */
   readonly progs: Readonly<Record<'fentry' | 'fmod_ret' | 'fexit', readonly string[]>>;
+  /** The cookies of their links, in the same order: 0 before v6.1. */
+  readonly cookies: Readonly<Record<'fentry' | 'fmod_ret' | 'fexit', readonly bigint[]>>;
+  /** Flags that stay from one update to the next; 0 before v6.1. */
+  readonly flags: number;
   readonly extension: string | null;
   /** Symbol of the image that the function calls. */
   readonly image: string | null;
@@ -108,19 +112,24 @@ export function introspect(kernel: Kernel): KernelReport {
 }
 
 function trampolines(kernel: Kernel): TrampolineState[] {
-  const names = (progs: readonly BpfProg[]): string[] => progs.map(({ name }) => name);
   return kernel.trampolines
     .list()
-    .map(({ key, func, references, progs, extension, curImage, selector }) => ({
+    .map(({ key, func, references, progs, links, flags, extension, curImage, selector }) => ({
       key,
       function: func?.model.name ?? null,
       references,
-      progs: { fentry: names(progs.fentry), fmod_ret: names(progs.fmod_ret), fexit: names(progs.fexit) },
+      progs: byKind((kind) => progs[kind].map(({ name }) => name)),
+      cookies: byKind((kind) => links[kind].map(({ cookie }) => cookie)),
+      flags,
       extension: extension?.name ?? null,
       image: curImage?.ksym.name ?? null,
       selector,
     }))
     .sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+function byKind<T>(of: (kind: ProgKind) => T): Readonly<Record<ProgKind, T>> {
+  return { fentry: of('fentry'), fmod_ret: of('fmod_ret'), fexit: of('fexit') };
 }
 
 function progInfo(kernel: Kernel, prog: BpfProg): ProgInfo {
@@ -188,7 +197,7 @@ export function formatReport(report: KernelReport): string {
         tr.function ?? '-',
         String(tr.references),
         tr.image ?? '-',
-        ...PROG_KINDS.map((kind) => tr.progs[kind].join(' ') || '-'),
+        ...PROG_KINDS.map((kind) => progNames(tr, kind) || '-'),
         tr.extension ?? '-',
       ]),
     ),
@@ -234,6 +243,12 @@ export function formatReport(report: KernelReport): string {
     ...warnings.map((text) => `WARNING: ${text}`),
   ];
   return `${parts.join('\n\n')}\n`;
+}
+
+/** Programs of a kind, each with its cookie if it has one. */
+function progNames({ progs, cookies }: TrampolineState, kind: ProgKind): string {
+  const cookie = (value: bigint = 0n): string => (value === 0n ? '' : `,cookie=0x${value.toString(16)}`);
+  return progs[kind].map((name, i) => `${name}${cookie(cookies[kind][i])}`).join(' ');
 }
 
 function formatWait(state: ImageState, { flavour, tasks }: ImageWait): string {

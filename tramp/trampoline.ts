@@ -143,11 +143,11 @@ export class TrampolineTable {
   put(kernel: Kernel, tr: Trampoline): void {
     if (tr.references === 0) throw new Bug(`trampoline ${tr.key} is put once too often`);
     if (--tr.references > 0) return;
+    kernel.warnOn(tr.mutex.held, `bpf_trampoline_put: ${tr.mutex.name} is taken`);
     for (const kind of kernel.rules.warnsOnPut) {
       if (kernel.warnOn(tr.links[kind].length > 0, `bpf_trampoline_put: ${tr.key} has ${kind} programs`))
         return;
     }
-    kernel.warnOn(tr.mutex.held, `bpf_trampoline_put: ${tr.mutex.name} is taken`);
     tr.entry.ops?.filter.clear();
     const bucket = this.#bucket(tr.key);
     bucket.splice(bucket.indexOf(tr), 1);

@@ -7,6 +7,7 @@ import {
   linkProg,
   reportToJson,
   Scheduler,
+  TrampLink,
   unlinkProg,
 } from '../../tramp/index.ts';
 
@@ -68,6 +69,8 @@ test('what is attached, by name', () => {
       function: 'f',
       references: 1,
       progs: { fentry: ['a'], fmod_ret: ['c'], fexit: ['b'] },
+      cookies: { fentry: [0n], fmod_ret: [0n], fexit: [0n] },
+      flags: 0,
       extension: null,
       image: `bpf_trampoline_${f.key}_2`,
       selector: 3,
@@ -224,4 +227,27 @@ test('/proc/kallsyms lines', () => {
   const image = report().images[0];
   expect(guest.kernel.kallsyms.lines()).toContain(`${hex16(image?.address ?? 0n)} t ${image?.ksym}\t[bpf]`);
   expect(guest.kernel.kallsyms.lines()).toContain(`${hex16(f.addr)} t f\t[f]`);
+});
+
+test('of v6.12: cookies, flags that stay, bytes charged', async () => {
+  const v6 = await createGuest({ revision: 'v6.12' });
+  const g = v6.addFunction('g');
+  const tr = v6.kernel.trampolines.get(v6.kernel, g.key, g);
+  for (const [name, kind, cookie] of [
+    ['a', 'fentry', 0x1234n],
+    ['b', 'fexit', 0n],
+  ] as const) {
+    linkProg(v6.kernel, new TrampLink(v6.addProgram(name, kind).prog, cookie), tr);
+  }
+  v6.kernel.settle();
+  const all = introspect(v6.kernel);
+  expect(all.trampolines).toMatchObject([
+    { cookies: { fentry: [0x1234n], fmod_ret: [], fexit: [0n] }, flags: 6, selector: 0 },
+  ]);
+  const room = tr.curImage?.sizeBytes ?? 0;
+  expect([all.modmemBytes, all.modmemPages]).toEqual([room, room / 4096]);
+  const text = formatReport(all);
+  expect(text).toContain('a,cookie=0x1234');
+  expect(text).toContain(`charged bytes: ${room}`);
+  v6.machine.close();
 });

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { createGuest } from '../../check/index.ts';
 import { Mutex } from '../../tramp/index.ts';
 
 test('whoever finds a mutex taken waits for ever, which is a bug; trying is none', () => {
@@ -19,4 +20,14 @@ test('what is thrown while it is taken lets it go', () => {
     }),
   ).toThrow('thrown');
   expect(mutex.held).toBe(false);
+});
+
+test('the last put of a trampoline whose mutex is taken is warned about', async () => {
+  const { kernel, machine } = await createGuest();
+  const tr = kernel.trampolines.lookup(kernel, 7n);
+  tr.mutex.lock();
+  kernel.trampolines.put(kernel, tr);
+  expect(kernel.warnings).toEqual(['bpf_trampoline_put: the mutex of trampoline 7 is taken']);
+  expect(kernel.trampolines.find(7n)).toBeUndefined();
+  machine.close();
 });
