@@ -1,6 +1,6 @@
 /*
  * What a helper is. To add one: a row in the file of its group, what it takes in bpf/verify/helpers.ts;
- * docs/bpf.md is held against the rows.
+ * docs/bpf-programs.md is held against the rows.
  *
  *   table.ts       all of them             output.ts      ring buffers, perf events
  *   maps.ts        maps                    text.ts        formats, numbers
@@ -51,7 +51,7 @@ export interface Helper {
   readonly name: string;
   /** Programs of trampolines may call it from here on. */
   readonly since: ManagedRevision;
-  /** What it gives here, and what is not as in the kernel; for docs/bpf.md. */
+  /** What it gives here, and what is not as in the kernel; for docs/bpf-programs.md. */
   readonly doc: string;
   /** @throws MemoryFault when it is given an address where nothing is, as the kernel would fault */
   readonly run: (call: HelperCall) => HelperAnswer;

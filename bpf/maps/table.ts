@@ -1,5 +1,5 @@
 /*
- * The types of maps. To add one: a class in a file of its own, a row here; docs/bpf.md is held against the rows.
+ * The types of maps. To add one: a class in a file of its own, a row here; docs/bpf-programs.md is held against the rows.
  */
 
 import { KernelError } from '../../lib/index.ts';
@@ -16,7 +16,7 @@ export interface MapType {
   readonly id: number;
   /** What follows BPF_MAP_TYPE_. */
   readonly name: string;
-  /** What it holds, and what is not as in the kernel; for docs/bpf.md. */
+  /** What it holds, and what is not as in the kernel; for docs/bpf-programs.md. */
   readonly doc: string;
   /** @throws KernelError EINVAL for sizes and flags that the type does not take, ENOMEM */
   readonly make: (home: MapHome, spec: MapSpec) => BpfMap;

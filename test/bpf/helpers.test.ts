@@ -78,8 +78,8 @@ describe('the table', () => {
     }
   });
 
-  test('docs/bpf.md tells of all helpers and types of maps, as the tables do', () => {
-    const page = readFileSync('docs/bpf.md', 'utf8');
+  test('docs/bpf-programs.md tells of all helpers and types of maps, as the tables do', () => {
+    const page = readFileSync('docs/bpf-programs.md', 'utf8');
     for (const { id, name, since, doc } of HELPER_ROWS)
       expect(page).toContain(`| ${id} | \`${name}\` | ${since} | ${doc} |`);
     for (const { id, name, doc } of MAP_TYPES) expect(page).toContain(`| ${id} | \`${name}\` | ${doc} |`);
