@@ -25,6 +25,8 @@ export interface LoadBpfFileOptions {
   readonly kconfig?: ReadonlyMap<string, string>;
   /** Programs to load although their sections begin with `?`. */
   readonly also?: readonly string[];
+  /** Programs not to load. libbpf: bpf_program__set_autoload */
+  readonly without?: readonly string[];
   /** Where programs shall attach, by name, in place of what their sections say. libbpf: bpf_program__set_attach_target */
   readonly targets?: Readonly<Record<string, string>>;
 }

@@ -453,6 +453,7 @@ export class Lab {
       kconfig: options.kconfig,
       jited: options.jited,
       also: options.also,
+      without: options.without,
     });
     const programs = new BpfPrograms(this.#runtime, loaded, {
       attach: (program, to, cookie) => this.#attachBpf(program, to, cookie),

@@ -43,6 +43,8 @@ export interface LoadBpfOptions {
   readonly jited?: boolean | undefined;
   /** Programs to load although their sections begin with `?`. */
   readonly also?: readonly string[] | undefined;
+  /** Programs not to load. libbpf: bpf_program__set_autoload */
+  readonly without?: readonly string[] | undefined;
 }
 
 /** An object in the kernel. */
@@ -145,7 +147,12 @@ export function loadBpfObject(runtime: BpfRuntime, object: BpfObject, options: L
 }
 
 /** Those of sections with `?` only when somebody asks: by name, or by the slot of a prog array. */
-function wanted(object: BpfObject, program: BpfProgram, { also = [] }: LoadBpfOptions): boolean {
+function wanted(
+  object: BpfObject,
+  program: BpfProgram,
+  { also = [], without = [] }: LoadBpfOptions,
+): boolean {
+  if (without.includes(program.name)) return false;
   if (program.autoload || also.includes(program.name)) return true;
   const index = object.programs.indexOf(program);
   return object.maps.some(({ slots }) =>
