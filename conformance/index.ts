@@ -1,3 +1,4 @@
+export { Apt } from './apt.ts';
 export { KERNELS, type KernelName } from './combination.ts';
 export { combinationsOf, SHORT } from './combinations.ts';
 export {
@@ -8,4 +9,5 @@ export {
 } from './conformance.ts';
 export { conformancePage } from './markdown.ts';
 export { type Progress, SILENT, terminalProgress } from './progress.ts';
+export { type PartPlan, Store } from './store.ts';
 export { Unavailable } from './unavailable.ts';
