@@ -4,18 +4,27 @@
  */
 
 import { InputError } from '../../lib/index.ts';
-import {
-  ATTACH_KINDS,
-  type AttachKind,
-  FAIL_POINTS,
-  type FailPoint,
-  WEIGHTS,
-  type Weights,
-} from '../../tramp/index.ts';
+import { ATTACH_KINDS, type AttachKind, type FailPoint, WEIGHTS, type Weights } from '../../tramp/index.ts';
 
 /** Revisions whose manager the model knows. */
 export const HISTORY_REVISIONS = ['v5.13', 'v5.15'] as const;
 export type HistoryRevision = (typeof HISTORY_REVISIONS)[number];
+
+/** Where their operations can be made to fail. */
+export const HISTORY_FAIL_POINTS: readonly FailPoint[] = [
+  'alloc-trampoline',
+  'alloc-progs',
+  'alloc-im',
+  'charge',
+  'alloc-image',
+  'percpu-ref',
+  'emit',
+  'register',
+  'modify',
+  'ftrace-hash',
+  'unregister',
+  'poke',
+];
 
 export interface HistoryCase {
   readonly revision: HistoryRevision;
@@ -155,8 +164,7 @@ export function parseCase(json: unknown): HistoryCase {
   });
   const fn = (fields: Fields): number => fields.whole('fn', 0, functions.length - 1);
   const program = (fields: Fields): number => fields.whole('program', 0, programs.length - 1);
-  const fail = (fields: Fields): FailPoint | null =>
-    fields.one('fail', [null, ...(Object.keys(FAIL_POINTS) as FailPoint[])]);
+  const fail = (fields: Fields): FailPoint | null => fields.one('fail', [null, ...HISTORY_FAIL_POINTS]);
   const cpus = top.whole('cpus', 1, 4);
   return {
     revision: top.one('revision', HISTORY_REVISIONS),

@@ -5,11 +5,12 @@
  */
 
 import { InputError } from '../../lib/index.ts';
-import { type AttachKind, FAIL_POINTS, type FailPoint } from '../../tramp/index.ts';
+import type { AttachKind, FailPoint } from '../../tramp/index.ts';
 import type { FamilyOptions } from '../family.ts';
 import type { Random } from '../random.ts';
 import {
   type FunctionSpec,
+  HISTORY_FAIL_POINTS,
   HISTORY_REVISIONS,
   type HistoryCase,
   type Operation,
@@ -17,8 +18,6 @@ import {
   type ScheduleSpec,
   type TaskSpec,
 } from './case.ts';
-
-const POINTS = Object.keys(FAIL_POINTS) as FailPoint[];
 
 /** Kinds as often as they are wanted: around a function, and in place of it. */
 const AROUND: readonly AttachKind[] = [
@@ -156,7 +155,7 @@ function drawOperations(
   const attached = new Set<number>();
   const anyProgram = (): number => random.int(0, programs.length - 1);
   const anyFunction = (): number => random.int(0, functions.length - 1);
-  const fail = (): FailPoint | null => (random.once(6) ? random.pick(POINTS) : null);
+  const fail = (): FailPoint | null => (random.once(6) ? random.pick(HISTORY_FAIL_POINTS) : null);
   const attach = (): Operation => {
     const free = programs.flatMap((_, index) => (attached.has(index) ? [] : [index]));
     const program = free.length > 0 && !random.once(6) ? random.pick(free) : anyProgram();
