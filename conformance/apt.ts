@@ -78,7 +78,7 @@ export class Apt {
     if (ran.missing) {
       throw new Unavailable(
         command,
-        'is not here; kernels to ask are Debian packages, so run this on Debian or Ubuntu',
+        'is not here; what is to be fetched are Debian packages, so run this on Debian or Ubuntu',
       );
     }
     return ran;
