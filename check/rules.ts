@@ -41,6 +41,8 @@ export const IMAGE_RULES = {
   'stack-alignment': 'Every call is made at the kernel’s distance from a multiple of 16.',
   'writes-outside-frame': 'Nothing outside the image’s frame is written.',
   'writes-below-rsp': 'Nothing below rsp is written: an interrupt would overwrite it.',
+  'foreign-state':
+    'No register but the general ones is used, and no memory by a segment with a base of its own.',
   'retired-epilogue':
     'An image that is retired while the original runs goes on with its exit function, and runs no fexit program.',
   'call-target': 'Control goes nowhere but to the functions that the request names.',
@@ -54,6 +56,20 @@ export const IMAGE_RULES = {
   'reader-sections':
     'Programs run inside their read-side section, with migration off, and all of it is undone.',
   'image-reference': 'The image is referenced while it can be in use, and not longer.',
+  // from v6.1 on
+  'arg-count': 'The word below the context is the number of argument words, in all its 64 bits.',
+  'run-ctx':
+    'Enter gets a run_ctx in the image’s own frame, exit gets the same, and what was current before is current again.',
+  cookie: 'Each program finds its own cookie in the current run_ctx.',
+  'helper-pair':
+    'Programs that must not recur, programs of a cgroup and all others are entered and exited each by their pair.',
+  'stack-arguments': 'The original finds on its stack the arguments that its caller left there.',
+  'tail-call-count':
+    'Where rax carries the tail call count, it does so in the call of the original, and in the return without one.',
+  endbr: 'An image that is reached by pointer begins with ENDBR where the kernel is built for IBT.',
+  'return-hardening':
+    'Images return through the return thunk where there is one, and put int3 behind their return where speculation must stop.',
+  'call-depth': 'Where calls are counted, each is counted once before it is made.',
 } as const;
 
 export type ImageRule = keyof typeof IMAGE_RULES;

@@ -3,10 +3,11 @@
  * hold. No addresses: a stage gives them. 64-bit values are hex text, as in every JSON document here.
  */
 
-import { type RevisionName, TrampFlag } from '../../jit/index.ts';
+import { HelperPair, type RevisionName, TrampFlag } from '../../jit/index.ts';
 import { hex64 } from '../../lib/index.ts';
+import { hasWords } from './words.ts';
 
-/** A type, as far as an emitter can care. */
+/** A type, as far as an emitter can care: a struct by value has up to 16 bytes, from v6.1 on. */
 export interface ValueModel {
   readonly sizeBytes: number;
   readonly signed: boolean;
@@ -19,12 +20,16 @@ export type Kind = (typeof KINDS)[number];
 export interface ProgramCase {
   readonly sleepable: boolean;
   readonly jited: boolean;
+  /** Which enter and exit functions it has, from v6.1 on. RECUR is what all programs had before. */
+  readonly kind: HelperPair;
+  /** What it is told when it asks for its cookie, from v6.1 on. */
+  readonly cookie: string;
   /** Asks for the traced function's address. */
   readonly wantsIp: boolean;
   /** It is running on this CPU already. */
   readonly running: boolean;
   readonly returns: string;
-  /** Writes a word of its context: 0 is argument 0; one behind the last argument is the result. */
+  /** Writes a word of its context: 0 is the first argument's; one behind the last argument's is the result. */
   readonly writes: { readonly word: number; readonly value: string } | null;
   /** Calls the traced function itself, unless it is in such a call already. */
   readonly calls: boolean;
@@ -47,8 +52,28 @@ export interface Placing {
   readonly far: 'nothing' | 'helper' | 'program' | 'original';
 }
 
+/** How the kernel was built, from v6.1 on. */
+export interface ConfigCase {
+  readonly ibt: boolean;
+  readonly rethunk: boolean;
+  readonly sls: boolean;
+  /** The traced function begins with an ENDBR. */
+  readonly endbr: boolean;
+  /** v6.12: calls are counted. */
+  readonly callDepth: boolean;
+}
+
+export const PLAIN_CONFIG: ConfigCase = {
+  ibt: false,
+  rethunk: false,
+  sls: false,
+  endbr: false,
+  callDepth: false,
+};
+
 export interface ImageCase {
   readonly revision: RevisionName;
+  readonly config: ConfigCase;
   readonly args: readonly ValueModel[];
   /** Null for void. */
   readonly ret: ValueModel | null;
@@ -64,6 +89,8 @@ export interface ImageCase {
     /** rbx, rbp, r12 to r15. */
     readonly saved: readonly string[];
     readonly rax: string;
+    /** STACK_ARG_WORDS words that the caller has above the return address: arguments, where the function has so many. */
+    readonly stack: readonly string[];
     /** Words that the caller has on its stack, up to MAX_STACK_WORDS: they move the frame. */
     readonly stackWords: number;
     /** What callees leave in rcx; every register that they may change holds something else then. */
@@ -83,19 +110,59 @@ export interface ImageCase {
 /** Enough to reach every alignment that a stack word can have in a cache line. */
 export const MAX_STACK_WORDS = 7;
 
+/** Words that callers leave above their return address; an image of v6.12 reads seven at most. */
+export const STACK_ARG_WORDS = 8;
+
+const V6_1_FLAGS = TrampFlag.ORIG_STACK | TrampFlag.SHARE_IPMODIFY | TrampFlag.TAIL_CALL_CTX;
+
 /** Flags that a revision's emitter looks at. */
 export function knownFlags(revision: RevisionName): number {
   const oldest = TrampFlag.RESTORE_REGS | TrampFlag.CALL_ORIG | TrampFlag.SKIP_FRAME;
-  return revision === 'v5.13' ? oldest : oldest | TrampFlag.IP_ARG | TrampFlag.RET_FENTRY_RET;
+  if (revision === 'v5.13') return oldest;
+  const older = oldest | TrampFlag.IP_ARG | TrampFlag.RET_FENTRY_RET;
+  if (revision === 'v5.15') return older;
+  return revision === 'v6.1' ? older | V6_1_FLAGS : older | V6_1_FLAGS | TrampFlag.INDIRECT;
 }
 
-/** Combinations of those flags that its emitter takes. */
+/**
+ * Combinations of flags that its emitter takes; from v6.1 on, when it takes them all, those that its callers choose.
+ * Kernel: bpf_trampoline_update; bpf_struct_ops_prepare_trampoline
+ */
 export function acceptedFlags(revision: RevisionName): readonly number[] {
+  if (hasWords(revision)) return CALLERS_FLAGS[revision === 'v6.12' ? 'v6.12' : 'v6.1'];
   const { RESTORE_REGS, SKIP_FRAME, RET_FENTRY_RET } = TrampFlag;
   return Array.from({ length: knownFlags(revision) + 1 }, (_, flags) => flags).filter((flags) => {
     if ((flags & RESTORE_REGS) !== 0 && (flags & SKIP_FRAME) !== 0) return false;
     return (flags & RET_FENTRY_RET) === 0 || flags === RET_FENTRY_RET;
   });
+}
+
+const CALLERS_FLAGS = ((): Readonly<Record<'v6.1' | 'v6.12', readonly number[]>> => {
+  const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
+  const { ORIG_STACK, SHARE_IPMODIFY, TAIL_CALL_CTX, INDIRECT } = TrampFlag;
+  const calls = CALL_ORIG | SKIP_FRAME;
+  const shared = ORIG_STACK | SHARE_IPMODIFY;
+  const kept = [RESTORE_REGS, calls, calls | shared].flatMap((flags) => [flags, flags | TAIL_CALL_CTX]);
+  const traced = kept.flatMap((flags) => [flags, flags | IP_ARG]);
+  return {
+    'v6.1': [...traced, 0, RET_FENTRY_RET],
+    'v6.12': [...traced, INDIRECT, INDIRECT | RET_FENTRY_RET],
+  };
+})();
+
+/**
+ * Whether a case's image is called by pointer, without a traced function's frame in between. Not where its flags say
+ * that there is such a frame all the same, to be skipped or called by: nobody could answer that call.
+ */
+export function isCalledDirectly(one: ImageCase): boolean {
+  const flags = flagsOf(one) & knownFlags(one.revision);
+  const { INDIRECT, SKIP_FRAME, ORIG_STACK } = TrampFlag;
+  return (flags & (INDIRECT | SKIP_FRAME | ORIG_STACK)) === INDIRECT;
+}
+
+/** Whether enter and exit count a program's runs, and refuse a second one. */
+export function countsRuns({ kind }: ProgramCase): boolean {
+  return kind === HelperPair.RECUR;
 }
 
 /** The flags of a case's request. Kernel: bpf_trampoline_update, kernel/bpf/trampoline.c */
@@ -113,16 +180,12 @@ export function programsOf({ fentry, fmodRet, fexit }: ImageCase): readonly Prog
   return [...fentry, ...fmodRet, ...fexit];
 }
 
-/** Argument registers of a program's own call of the traced function: the case's, moved on by one. */
-export function innerArgs(args: readonly string[]): readonly string[] {
-  return args.map((_, i) => args[(i + 1) % args.length] as string);
-}
-
 /** One line: what is traced, by what, and what is out of the ordinary. */
 export function describe(one: ImageCase): string {
   const sizes = one.args.map(({ sizeBytes, signed }) => `${signed ? 's' : 'u'}${8 * sizeBytes}`).join(', ');
   const kinds = KINDS.flatMap((kind) => (one[kind].length === 0 ? [] : [`${one[kind].length} ${kind}`]));
   const odd = [
+    ...Object.entries(one.config).map(([name, on]) => (on === true ? name : '')),
     one.retired ? 'retired' : '',
     one.statistics ? `statistics from ${one.clock}` : '',
     one.placing.room === 'page' ? '' : `room ${one.placing.room}`,
@@ -135,6 +198,7 @@ export function describe(one: ImageCase): string {
 
 function manners(prog: ProgramCase, name: string): string {
   const said = [
+    prog.kind === HelperPair.RECUR ? '' : prog.kind === HelperPair.PLAIN ? 'may nest' : 'is of a cgroup',
     prog.running ? 'is running' : '',
     prog.writes === null ? '' : `writes ctx[${prog.writes.word}]`,
     prog.calls ? 'calls again' : '',
@@ -144,4 +208,4 @@ function manners(prog: ProgramCase, name: string): string {
 }
 
 /** Revisions whose images can be judged. */
-export const JUDGED_REVISIONS: readonly RevisionName[] = ['v5.13', 'v5.15'];
+export const JUDGED_REVISIONS: readonly RevisionName[] = ['v5.13', 'v5.15', 'v6.1', 'v6.12'];

@@ -4,18 +4,26 @@
 
 import type { EngineName } from '../../emu/index.ts';
 import {
+  HelperPair,
   insnAt,
   type Prepared,
+  type ProgRef,
   prepareTrampoline,
   type RevisionName,
   stepPath,
   TrampFlag,
   type TrampolineRequest,
 } from '../../jit/index.ts';
-import { errnoName, InputError } from '../../lib/index.ts';
+import { errnoName, hex64, InputError } from '../../lib/index.ts';
 import type { Finding } from '../finding.ts';
-import { type ImageCase, JUDGED_REVISIONS, type ProgramCase, type ValueModel } from './case.ts';
-import { sitesWrong } from './emission.ts';
+import {
+  type ImageCase,
+  JUDGED_REVISIONS,
+  type ProgramCase,
+  STACK_ARG_WORDS,
+  type ValueModel,
+} from './case.ts';
+import { sitesWrong, stillFindings } from './emission.ts';
 import { Expectation } from './expectation.ts';
 import { GivenPlaces } from './given.ts';
 import { Oracle } from './oracle.ts';
@@ -38,7 +46,7 @@ export interface GivenImage {
   /** Offsets as its emitter reported them; undefined when nobody knows. */
   readonly ipAfterCall?: number | null | undefined;
   readonly ipEpilogue?: number | null | undefined;
-  /** Types of the arguments; signs do not matter to these revisions' images. */
+  /** Types of the arguments; signs do not matter to images. */
   readonly args?: readonly ValueModel[];
 }
 
@@ -130,7 +138,7 @@ export class ImageChecker {
     const own = this.#ownImage(image.request);
     const still = plainCase(this.#revision, image);
     const calls = situations ?? situationsOf(still, 0);
-    const wrong = stillWrong(image);
+    const wrong = [...stillWrong(image), ...stillFindings(still, image.bytes)];
     if (wrong.length > 0) {
       const findings = wrong.map((finding) => ({ ...finding, case: still }));
       return { situations: [], findings, exact: false, unjudged: [] };
@@ -241,7 +249,7 @@ async function openTheatre(
     units: GivenPlaces.units(requests),
   });
   try {
-    return { stage, places: new GivenPlaces(stage, requests), oracle: new Oracle(stage.callers) };
+    return { stage, places: new GivenPlaces(stage, revision, requests), oracle: new Oracle(stage.callers) };
   } catch (error) {
     stage.close();
     throw error;
@@ -274,15 +282,11 @@ function sitesOf({ bytes, ipAfterCall, ipEpilogue }: GivenImage, own: Own): Site
 
 /** A request as a case: its programs do nothing in particular. */
 export function plainCase(revision: RevisionName, { request, args }: GivenImage): ImageCase {
-  const program = ({
+  const program = ({ sleepable, jited, kind = HelperPair.RECUR, cookie = 0n }: ProgRef): ProgramCase => ({
     sleepable,
     jited,
-  }: {
-    readonly sleepable: boolean;
-    readonly jited: boolean;
-  }): ProgramCase => ({
-    sleepable,
-    jited,
+    kind,
+    cookie: hex64(cookie),
     wantsIp: false,
     running: false,
     returns: '0x0',
@@ -290,9 +294,17 @@ export function plainCase(revision: RevisionName, { request, args }: GivenImage)
     calls: false,
     faults: false,
   });
+  const { config } = request;
   const zeros = Array.from({ length: 6 }, () => '0x0');
   return {
     revision,
+    config: {
+      ibt: config?.ibt ?? false,
+      rethunk: config?.rethunk ?? false,
+      sls: config?.sls ?? false,
+      endbr: config?.origCallStartsWithEndbr ?? false,
+      callDepth: config?.callDepth !== undefined,
+    },
     args: args ?? request.argSizes.map((sizeBytes) => ({ sizeBytes, signed: false })),
     ret: request.retSize === undefined || request.retSize === 0 ? null : { sizeBytes: 8, signed: false },
     flags: request.flags,
@@ -300,7 +312,14 @@ export function plainCase(revision: RevisionName, { request, args }: GivenImage)
     fmodRet: request.fmodRet.map(program),
     fexit: request.fexit.map(program),
     placing: { offset: Number(request.image % BigInt(PAGE_BYTES)), low: false, room: 'page', far: 'nothing' },
-    registers: { args: zeros, saved: zeros, rax: '0x0', stackWords: 0, garbage: '0x0' },
+    registers: {
+      args: zeros,
+      saved: zeros,
+      rax: '0x0',
+      stack: Array.from({ length: STACK_ARG_WORDS }, () => '0x0'),
+      stackWords: 0,
+      garbage: '0x0',
+    },
     returns: { original: '0x0', body: '0x0' },
     statistics: false,
     clock: '0x3b9aca00',
@@ -311,10 +330,22 @@ export function plainCase(revision: RevisionName, { request, args }: GivenImage)
 
 /** Whether two cases ask for the same image. */
 export function sameImage(one: ImageCase, other: ImageCase): boolean {
-  const asked = ({ revision, args, flags, fentry, fmodRet, fexit, placing, ret }: ImageCase): string =>
+  const asked = ({
+    revision,
+    config,
+    args,
+    flags,
+    fentry,
+    fmodRet,
+    fexit,
+    placing,
+    ret,
+  }: ImageCase): string =>
     JSON.stringify([
-      [revision, args, flags, placing, ret],
-      ...[fentry, fmodRet, fexit].map((kind) => kind.map(({ sleepable, jited }) => [sleepable, jited])),
+      [revision, config, args, flags, placing, ret],
+      ...[fentry, fmodRet, fexit].map((programs) =>
+        programs.map(({ sleepable, jited, kind, cookie }) => [sleepable, jited, kind, cookie]),
+      ),
     ]);
   return asked(one) === asked(other);
 }

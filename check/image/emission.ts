@@ -11,17 +11,21 @@ import {
   type Revision,
   type RevisionName,
   TrampFlag,
+  type TrampolineConfig,
   type TrampolineRequest,
 } from '../../jit/index.ts';
 import { Errno, errnoName, toHex } from '../../lib/index.ts';
 import type { Finding } from '../finding.ts';
-import { flagsOf, type ImageCase, type Kind, programsOf } from './case.ts';
+import { type ConfigCase, flagsOf, type ImageCase, type Kind, programsOf } from './case.ts';
 import type { Place } from './place.ts';
+import { countWords, hasWords, mostWords } from './words.ts';
 
-const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, RET_FENTRY_RET } = TrampFlag;
+const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, RET_FENTRY_RET, ORIG_STACK, INDIRECT } = TrampFlag;
 
-/** Argument registers. */
-const MAX_ARGS = 6;
+/** What v6.12 counts on top of the length. */
+const SPARE_BYTES = 64;
+const ENDBR = 'f30f1efa';
+const RET_INT3 = 'c3cc';
 /** Bytes at the end of the room that stay free. */
 const SAFETY = 64;
 const PAGE = 4096;
@@ -56,7 +60,11 @@ export function emit(one: ImageCase, place: Place, emitter: Revision | RevisionN
     return { findings: length > room - SAFETY ? [] : [refusalFinding(undefined, prepared)] };
   }
   if (length > room - SAFETY) return { findings: [refusalFinding(-Errno.EFAULT, prepared)] };
-  const findings = [...siteFindings(one, prepared), ...roomFindings(one, place, emitter, prepared)];
+  const findings = [
+    ...siteFindings(one, prepared),
+    ...stillFindings(one, prepared.bytes),
+    ...roomFindings(one, place, emitter, prepared),
+  ];
   if (findings.length > 0) return { findings };
   const { bytes: image, ipAfterCall, ipEpilogue } = prepared;
   return { image, ipAfterCall, ipEpilogue };
@@ -80,9 +88,10 @@ function answer(
 export function requestOf(one: ImageCase, place: Place, imageSize: number): TrampolineRequest {
   const { fentry, fmodRet } = one;
   const refs = (kind: Kind, first: number): ProgRef[] =>
-    one[kind].map(({ sleepable, jited }, i) => {
+    one[kind].map(({ sleepable, jited, kind: pair, cookie }, i) => {
       const { prog, bpfFunc, insnsi } = place.programs[first + i] ?? NO_PROGRAM;
-      return { prog, bpfFunc, insnsi, sleepable, jited, name: `${kind}[${i}]` };
+      const name = `${kind}[${i}]`;
+      return { prog, bpfFunc, insnsi, sleepable, jited, kind: pair, cookie: BigInt(cookie), name };
     });
   return {
     image: place.image,
@@ -96,8 +105,14 @@ export function requestOf(one: ImageCase, place: Place, imageSize: number): Tram
     fmodRet: refs('fmodRet', fentry.length),
     fexit: refs('fexit', fentry.length + fmodRet.length),
     helpers: place.helpers,
+    config: configOf(one.config, place),
     name: 'traced',
   };
+}
+
+function configOf({ ibt, rethunk, sls, endbr, callDepth }: ConfigCase, place: Place): TrampolineConfig {
+  const config = { ibt, rethunk, sls, origCallStartsWithEndbr: endbr };
+  return callDepth ? { ...config, callDepth: { counter: place.callDepth } } : config;
 }
 
 /**
@@ -107,15 +122,17 @@ export function requestOf(one: ImageCase, place: Place, imageSize: number): Tram
 export function refusalOf(one: ImageCase): number | undefined {
   const flags = flagsOf(one);
   const has = (flag: number): boolean => (flags & flag) !== 0;
-  if (one.args.length > MAX_ARGS) return -Errno.ENOTSUPP;
-  if (has(RESTORE_REGS) && has(SKIP_FRAME)) return -Errno.EINVAL;
-  if (one.revision !== 'v5.13' && has(RET_FENTRY_RET) && flags !== RET_FENTRY_RET) return -Errno.EINVAL;
+  if (countWords(one).all > mostWords(one.revision)) return -Errno.ENOTSUPP;
+  if (!hasWords(one.revision)) {
+    if (has(RESTORE_REGS) && has(SKIP_FRAME)) return -Errno.EINVAL;
+    if (one.revision !== 'v5.13' && has(RET_FENTRY_RET) && flags !== RET_FENTRY_RET) return -Errno.EINVAL;
+  }
   const programs = programsOf(one).length > 0;
   const callsFar = {
     nothing: false,
     helper: programs || has(CALL_ORIG),
     program: programs,
-    original: has(CALL_ORIG),
+    original: has(CALL_ORIG) && !(hasWords(one.revision) && has(ORIG_STACK)),
   };
   return callsFar[one.placing.far] ? -Errno.EINVAL : undefined;
 }
@@ -139,8 +156,27 @@ function siteFindings(
   const wrong = (detail: string, expected: string, seen: string): Finding[] => [
     { rule: 'length-and-sites', detail, expected, seen },
   ];
-  if (ret !== bytes.length) return wrong('the length is not that of the bytes', `${bytes.length}`, `${ret}`);
+  const length = bytes.length + (one.revision === 'v6.12' ? SPARE_BYTES : 0);
+  if (ret !== length) return wrong('the length is not that of the bytes', `${length}`, `${ret}`);
   return sitesWrong(bytes, { ipAfterCall, ipEpilogue }, (flagsOf(one) & CALL_ORIG) !== 0, wrong);
+}
+
+/** What can be seen of an image without calling it: how it begins and ends. */
+export function stillFindings(one: ImageCase, bytes: Uint8Array): readonly Finding[] {
+  const { revision, config } = one;
+  if (!hasWords(revision)) return [];
+  const findings: Finding[] = [];
+  const start = toHex(bytes.subarray(0, ENDBR.length / 2));
+  const byPointer = revision === 'v6.1' || (flagsOf(one) & INDIRECT) !== 0;
+  if (config.ibt && byPointer && start !== ENDBR) {
+    findings.push({ rule: 'endbr', detail: 'the image begins otherwise', expected: ENDBR, seen: start });
+  }
+  const end = toHex(bytes.subarray(-RET_INT3.length / 2));
+  if (config.sls && !config.rethunk && end !== RET_INT3) {
+    const detail = 'the image ends otherwise';
+    findings.push({ rule: 'return-hardening', detail, expected: RET_INT3, seen: end });
+  }
+  return findings;
 }
 
 /** The sites that an image needs so that it can be retired. */

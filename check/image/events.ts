@@ -6,9 +6,10 @@ import {
   EventKind,
   FUNCTION_WORDS,
   NESTED_WORDS,
-  PREFIX_WORDS,
+  PROGRAM_WORDS,
   RETURN_WORDS,
   recordWords,
+  type Shape,
   VALUE_WORDS,
 } from './log.ts';
 
@@ -18,7 +19,9 @@ export type EventWord =
   | (typeof VALUE_WORDS)[number]
   | (typeof NESTED_WORDS)[number]
   | (typeof RETURN_WORDS)[number]
-  | `ctx[${number}]`;
+  | (typeof PROGRAM_WORDS)[number]
+  | `ctx[${number}]`
+  | `stack[${number}]`;
 
 /** One record of a log. */
 export interface Event {
@@ -31,10 +34,7 @@ export interface Event {
 
 const KINDS: ReadonlySet<number> = new Set(Object.values(EventKind));
 
-/** Words of a program's context that are logged, from the one below argument 0 on. */
-export const CTX_FROM = -1;
-
-function names(kind: EventKind, ctxWords: number): readonly EventWord[] {
+function names(kind: EventKind, { ctxFrom, ctxWords, stackWords }: Shape): readonly EventWord[] {
   switch (kind) {
     case EventKind.return:
       return RETURN_WORDS;
@@ -47,11 +47,16 @@ function names(kind: EventKind, ctxWords: number): readonly EventWord[] {
     case EventKind.program:
       return [
         ...CALLEE_WORDS,
-        ...Array.from({ length: ctxWords }, (_, i): EventWord => `ctx[${i + CTX_FROM}]`),
+        ...PROGRAM_WORDS,
+        ...Array.from({ length: ctxWords }, (_, i): EventWord => `ctx[${i + ctxFrom}]`),
       ];
     case EventKind.original:
     case EventKind.body:
-      return [...CALLEE_WORDS, ...FUNCTION_WORDS];
+      return [
+        ...CALLEE_WORDS,
+        ...FUNCTION_WORDS,
+        ...Array.from({ length: stackWords }, (_, i): EventWord => `stack[${i}]`),
+      ];
   }
 }
 
@@ -64,12 +69,12 @@ export function readEvents(
   {
     from,
     to,
-    ctxWords,
+    shape,
     open,
   }: {
     readonly from: number;
     readonly to: number;
-    readonly ctxWords: number;
+    readonly shape: Shape;
     readonly open?: ReadonlySet<number>;
   },
 ): readonly Event[] {
@@ -77,9 +82,9 @@ export function readEvents(
   for (let at = from; at < to; ) {
     const kind = Number(words[at]) as EventKind;
     if (!KINDS.has(kind)) break;
-    const size = recordWords(kind, ctxWords);
+    const size = recordWords(kind, shape);
     if (at + size > to) break;
-    const named = names(kind, ctxWords).flatMap((name, i): [EventWord, bigint][] =>
+    const named = names(kind, shape).flatMap((name, i): [EventWord, bigint][] =>
       open?.has(at + i) === true ? [] : [[name, words[at + i] as bigint]],
     );
     events.push({ kind, words: new Map(named), at: at - from });
@@ -87,6 +92,3 @@ export function readEvents(
   }
   return events;
 }
-
-/** Words before a program's context in its record. */
-export const CTX_AT: number = PREFIX_WORDS;

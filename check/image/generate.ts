@@ -1,23 +1,28 @@
 /* Cases from random numbers: mostly small ones, with every boundary that a rule has now and then. */
 
-import { type RevisionName, TrampFlag } from '../../jit/index.ts';
+import { HelperPair, type RevisionName, TrampFlag } from '../../jit/index.ts';
 import { hex64 } from '../../lib/index.ts';
 import type { FamilyOptions } from '../family.ts';
 import type { Random } from '../random.ts';
 import {
   acceptedFlags,
+  type ConfigCase,
   flagsOf,
   type ImageCase,
   JUDGED_REVISIONS,
   type Kind,
   knownFlags,
   MAX_STACK_WORDS,
+  PLAIN_CONFIG,
   type Placing,
   type ProgramCase,
+  STACK_ARG_WORDS,
   type ValueModel,
 } from './case.ts';
+import { countWords, hasWords, mostWords } from './words.ts';
 
 const SIZES = [8, 8, 4, 4, 2, 1];
+const PAIRS = [HelperPair.RECUR, HelperPair.RECUR, HelperPair.PLAIN, HelperPair.LSM_CGROUP];
 
 /** Values at which something changes: signs and carries of each width, ends of the address space. */
 export const BOUNDARIES: readonly bigint[] = [
@@ -69,23 +74,25 @@ const MAX_TOGETHER = 76;
 
 export function generate(random: Random, { revisions }: FamilyOptions): ImageCase {
   const revision = random.pick(revisions);
-  const nrArgs = random.once(64) ? 7 : random.int(0, 6);
-  const args = Array.from({ length: nrArgs }, () => valueModel(random));
+  const v6 = hasWords(revision);
+  const args = v6 ? argsInWords(random, revision) : argsInRegisters(random);
   const counts = programCounts(random);
   const flags = random.once(3) ? rawFlags(random, revision) : null;
   const draft: ImageCase = {
     revision,
+    config: v6 ? config(random, revision) : PLAIN_CONFIG,
     args,
     ret: random.once(4) ? null : valueModel(random),
     flags,
-    fentry: programs(random, 'fentry', counts.fentry),
-    fmodRet: programs(random, 'fmodRet', counts.fmodRet),
-    fexit: programs(random, 'fexit', counts.fexit),
+    fentry: programs(random, revision, 'fentry', counts.fentry),
+    fmodRet: programs(random, revision, 'fmodRet', counts.fmodRet),
+    fexit: programs(random, revision, 'fexit', counts.fexit),
     placing: placing(random),
     registers: {
       args: Array.from({ length: 6 }, () => hex64(value(random))),
       saved: Array.from({ length: 6 }, () => hex64(random.u64())),
       rax: hex64(random.u64()),
+      stack: Array.from({ length: STACK_ARG_WORDS }, () => (v6 ? hex64(value(random)) : '0x0')),
       stackWords: random.once(2) ? 0 : random.int(1, MAX_STACK_WORDS),
       garbage: hex64(random.once(4) ? random.pick([0n, 1n, 0xffff_ffff_ffff_ffffn]) : random.u64()),
     },
@@ -101,7 +108,39 @@ export function generate(random: Random, { revisions }: FamilyOptions): ImageCas
 
 /** Mostly what an emitter takes; now and then anything, bits included that it does not know. */
 function rawFlags(random: Random, revision: RevisionName): number {
-  return random.once(16) ? random.int(0, 63) : random.pick(ACCEPTED[revision] ?? []);
+  const anything = hasWords(revision) ? random.once(4) : random.once(16);
+  if (anything) return random.int(0, hasWords(revision) ? 511 : 63);
+  return random.pick(ACCEPTED[revision] ?? []);
+}
+
+function argsInRegisters(random: Random): readonly ValueModel[] {
+  const nrArgs = random.once(64) ? 7 : random.int(0, 6);
+  return Array.from({ length: nrArgs }, () => valueModel(random));
+}
+
+/** Up to the words that a revision takes, now and then one more than that; among them structs of up to 16 bytes. */
+function argsInWords(random: Random, revision: RevisionName): readonly ValueModel[] {
+  const most = mostWords(revision) + (random.once(32) ? 2 : 0);
+  const words = random.int(0, random.once(3) ? most : Math.min(most, 6));
+  const args: ValueModel[] = [];
+  for (;;) {
+    const arg = random.once(4)
+      ? { sizeBytes: random.int(1, 16), signed: false }
+      : { sizeBytes: random.pick(SIZES), signed: random.once(2) };
+    if (countWords({ revision, args: [...args, arg] }).all > words) return args;
+    args.push(arg);
+  }
+}
+
+function config(random: Random, revision: RevisionName): ConfigCase {
+  if (!random.once(3)) return PLAIN_CONFIG;
+  return {
+    ibt: random.once(2),
+    rethunk: random.once(3),
+    sls: random.once(2),
+    endbr: random.once(2),
+    callDepth: revision === 'v6.12' && random.once(2),
+  };
 }
 
 function valueModel(random: Random): ValueModel {
@@ -128,10 +167,15 @@ function programCounts(random: Random): Readonly<Record<Kind, number>> {
   return { fentry, fmodRet, fexit: Math.min(many(), MAX_TOGETHER - fentry - fmodRet) };
 }
 
-function programs(random: Random, kind: Kind, count: number): readonly ProgramCase[] {
+const COOKIES: readonly bigint[] = [0n, 1n, 0x8000_0000n, 0xffff_ffffn, 0xffff_ffff_8000_0000n];
+
+function programs(random: Random, revision: RevisionName, kind: Kind, count: number): readonly ProgramCase[] {
+  const v6 = hasWords(revision);
   return Array.from({ length: count }, () => ({
     sleepable: random.once(3),
     jited: !random.once(8),
+    kind: v6 ? random.pick(PAIRS) : HelperPair.RECUR,
+    cookie: v6 ? hex64(random.once(2) ? random.pick(COOKIES) : random.u64()) : '0x0',
     wantsIp: random.once(4),
     running: random.once(8),
     returns: hex64(kind === 'fmodRet' ? spoken(random) : value(random)),
@@ -158,7 +202,7 @@ function placing(random: Random): Placing {
 function withWrites(random: Random, one: ImageCase): ImageCase {
   const keeps = TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET;
   const hasResult = (flagsOf(one) & knownFlags(one.revision) & keeps) !== 0;
-  const words = one.args.length + (hasResult ? 1 : 0);
+  const words = countWords(one).all + (hasResult ? 1 : 0);
   if (words === 0) return one;
   const sometimes = (prog: ProgramCase): ProgramCase =>
     random.once(8)

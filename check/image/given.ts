@@ -6,18 +6,21 @@
 import {
   BpfProg,
   BpfTrampImage,
+  HelperPair,
   PercpuRef,
   type ProgRef,
+  type RevisionName,
   TrampFlag,
   type TrampolineRequest,
 } from '../../jit/index.ts';
 import { addrAdd, hex64, InputError, type Kaddr, kaddr } from '../../lib/index.ts';
 import { originalStub, STUB_BYTES, stub } from './guest.ts';
 import { canHoldData, type Place } from './place.ts';
-import { helperStub } from './places.ts';
+import { helperStub, RETURN_THUNK } from './places.ts';
 import { mapAll, type Wanted } from './ranges.ts';
 import type { Seat, Stage } from './stage.ts';
 import type { Remains } from './trial.ts';
+import { hasWords } from './words.ts';
 
 const INT3 = 0xcc;
 /** Bytes of an image that is mapped for a request, whatever the image given for it takes. */
@@ -30,14 +33,19 @@ export function programsIn({ fentry, fmodRet, fexit }: TrampolineRequest): reado
 
 export class GivenPlaces {
   readonly #stage: Stage;
+  readonly #revision: RevisionName;
   #request: TrampolineRequest | undefined;
   #image: Uint8Array | undefined;
   #placed: { readonly start: Kaddr; readonly sizeBytes: number }[] = [];
 
   /** @throws InputError for addresses that cannot be mapped, or that overlap */
-  constructor(stage: Stage, requests: readonly TrampolineRequest[]) {
+  constructor(stage: Stage, revision: RevisionName, requests: readonly TrampolineRequest[]) {
     this.#stage = stage;
-    mapAll(stage.machine, requests.flatMap(wantedBy));
+    this.#revision = revision;
+    mapAll(
+      stage.machine,
+      requests.flatMap((request) => wantedBy(request, revision)),
+    );
   }
 
   /** Units that a stage needs for some requests. */
@@ -68,6 +76,7 @@ export class GivenPlaces {
       im: request.im,
       origCall: request.origCall,
       helpers: request.helpers,
+      callDepth: kaddr(BigInt(stage.callDepth)),
       programs: programs.map(({ prog, bpfFunc, insnsi }) => ({
         prog,
         bpfFunc,
@@ -81,12 +90,15 @@ export class GivenPlaces {
   #stubs(request: TrampolineRequest): [Kaddr, Uint8Array][] {
     const { recorders } = this.#stage.guest;
     const stubs: [Kaddr, Uint8Array][] = [];
-    for (const [name, at] of helpersOf(request)) stubs.push([at, helperStub(this.#stage, name, at)]);
+    for (const [name, at] of helpersOf(request, this.#revision))
+      stubs.push([at, helperStub(this.#stage, name, at)]);
     for (const at of new Set(programsIn(request).map(({ bpfFunc }) => bpfFunc))) {
       stubs.push([at, stub(at, recorders.program)]);
     }
-    if (callsOriginal(request)) {
-      stubs.push([request.origCall, originalStub(request.origCall, recorders.original)]);
+    if (namesOriginal(request, this.#revision)) {
+      const { ibt, origCallStartsWithEndbr } = request.config ?? {};
+      const endbr = ibt === true && origCallStartsWithEndbr === true;
+      stubs.push([request.origCall, originalStub(request.origCall, recorders.original, endbr)]);
     }
     return stubs;
   }
@@ -134,17 +146,24 @@ function callsOriginal({ flags }: TrampolineRequest): boolean {
   return (flags & TrampFlag.CALL_ORIG) !== 0;
 }
 
+/** Whether the original is called by its address. */
+function namesOriginal(request: TrampolineRequest, revision: RevisionName): boolean {
+  const byStack = hasWords(revision) && (request.flags & TrampFlag.ORIG_STACK) !== 0;
+  return callsOriginal(request) && !byStack;
+}
+
 function countsReferences(request: TrampolineRequest): boolean {
   return callsOriginal(request) && canHoldData(request.im);
 }
 
 /** The enter and exit functions that an image with these programs calls, and where they are. */
-function helpersOf(request: TrampolineRequest): readonly [string, Kaddr][] {
+function helpersOf(request: TrampolineRequest, revision: RevisionName): readonly [string, Kaddr][] {
   const names = new Set<string>();
-  for (const { sleepable } of programsIn(request)) {
-    const suffix = sleepable ? '_sleepable' : '';
+  for (const prog of programsIn(request)) {
+    const suffix = suffixOf(prog, revision);
     names.add(`__bpf_prog_enter${suffix}`).add(`__bpf_prog_exit${suffix}`);
   }
+  if (hasWords(revision) && request.config?.rethunk === true) names.add(RETURN_THUNK);
   if (callsOriginal(request)) names.add('__bpf_tramp_enter').add('__bpf_tramp_exit');
   return [...names].map((name) => {
     const at = request.helpers[name];
@@ -153,8 +172,15 @@ function helpersOf(request: TrampolineRequest): readonly [string, Kaddr][] {
   });
 }
 
+/** What the names of a program's enter and exit functions end in. */
+function suffixOf({ sleepable, kind = HelperPair.RECUR }: ProgRef, revision: RevisionName): string {
+  if (!hasWords(revision)) return sleepable ? '_sleepable' : '';
+  if (kind === HelperPair.LSM_CGROUP) return '_lsm_cgroup';
+  return `${sleepable ? '_sleepable' : ''}${kind === HelperPair.RECUR ? '_recur' : ''}`;
+}
+
 /** Everything that has to be mapped for one request. */
-function wantedBy(request: TrampolineRequest): Wanted[] {
+function wantedBy(request: TrampolineRequest, revision: RevisionName): Wanted[] {
   const text = (what: string, start: Kaddr, sizeBytes: number = STUB_BYTES): Wanted => ({
     what,
     start,
@@ -163,9 +189,9 @@ function wantedBy(request: TrampolineRequest): Wanted[] {
   });
   const code = [
     text('image', request.image, ROOM),
-    ...helpersOf(request).map(([name, at]) => text(`helpers.${name}`, at)),
+    ...helpersOf(request, revision).map(([name, at]) => text(`helpers.${name}`, at)),
     ...[...new Set(programsIn(request).map(({ bpfFunc }) => bpfFunc))].map((at) => text('bpfFunc', at)),
-    ...(callsOriginal(request) ? [text('origCall', request.origCall)] : []),
+    ...(namesOriginal(request, revision) ? [text('origCall', request.origCall)] : []),
   ];
   refuseOverlaps(code);
   const data = (what: string, start: Kaddr, sizeBytes: number): Wanted => ({

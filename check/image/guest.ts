@@ -17,6 +17,7 @@ import {
   gsAt,
   gsPtr,
   type Label,
+  type Mem,
   piece,
   ptr,
   qword,
@@ -40,8 +41,10 @@ import {
   TaskStruct,
 } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
+import { STACK_ARG_WORDS } from './case.ts';
 import {
   ARITHMETIC_FLAGS,
+  CALL_DEPTH,
   CALLER_BYTES,
   CaseRecord,
   Control,
@@ -51,8 +54,10 @@ import {
   FAULT_ADDRESS,
   FILL,
   FILLED_BYTES,
+  FUNCTION_WORDS,
   NESTED_WORDS,
   PREFIX_WORDS,
+  PROGRAM_WORDS,
   RETURN_WORDS,
   recordWords,
   Script,
@@ -69,6 +74,7 @@ const ARG_REGS = [rdi, rsi, rdx, rcx, r8, r9];
 const SAVED_REGS = [rbx, rbp, r12, r13, r14, r15];
 const SCRATCH = [rcx, rdx, rsi, rdi, r8, r9, r10, r11];
 
+const ENDBR = [0xf3, 0x0f, 0x1e, 0xfa];
 const CLD = [0xfc];
 const REP_STOSQ = [0xf3, 0x48, 0xab];
 const REP_MOVSQ = [0xf3, 0x48, 0xa5];
@@ -82,6 +88,7 @@ export interface Guest {
   readonly start: Kaddr;
   /** `driver(first CaseRecord, how many)`. */
   readonly driver: Kaddr;
+  readonly launcher: Kaddr;
   /** Return address of the driver's call of the launcher. */
   readonly driverReturn: Kaddr;
   /** The same of a program's. */
@@ -102,17 +109,24 @@ export interface GuestSurroundings {
   /** Per-CPU offsets. */
   readonly currentTask: number;
   readonly mightFaultSplats: number;
+  /** u64: the counter of calls; undefined where nobody counts them. */
+  readonly callDepth: number | undefined;
+  /** u64: returns through the return thunk. */
+  readonly thunks: number;
+  /** Address of the run_ctx that is current before any image is called. */
+  readonly runCtx: Kaddr;
+  /** Whether functions can have arguments on the stack. */
+  readonly stackArgs: boolean;
 }
 
 interface Context extends GuestSurroundings {
   readonly asm: Assembler;
-  readonly launcher: Label;
 }
 
 /** Assembles all of it for `origin`. */
 export function guestCode(origin: Kaddr, surroundings: GuestSurroundings): Guest {
   const asm = new Assembler(origin);
-  const context: Context = { ...surroundings, asm, launcher: asm.label('launcher') };
+  const context: Context = { ...surroundings, asm };
   driver(context);
   launcher(context);
   program(context);
@@ -128,6 +142,7 @@ export function guestCode(origin: Kaddr, surroundings: GuestSurroundings): Guest
   return {
     start: origin,
     driver: at('driver'),
+    launcher: at('launcher'),
     driverReturn: at('driverReturn'),
     nestedReturn: at('nestedReturn'),
     behind: at('behind'),
@@ -164,6 +179,7 @@ const driver = piece('driver', (context: Context) => {
   asm.jccNear('e', done);
   startCase(context);
   asm.alu('sub', rsp, ptr(r10, CaseRecord.stackBytes));
+  leaveStackArgs(context, CaseRecord.stackArgs);
   fillStack(context);
   asm.movImm64(r11, control);
   asm.mov(rax, ptr(r11, Control.flags));
@@ -175,7 +191,7 @@ const driver = piece('driver', (context: Context) => {
     asm.mov(reg, ptr(r10, CaseRecord.saved + 8 * i));
   });
   loadArgs(context, CaseRecord.args);
-  asm.callLabel(context.launcher);
+  asm.callIndirect(r11);
   here(context, 'driverReturn');
   logReturn(context);
   asm.aluImm32('add', qword(ptr(r11, Control.record)), CaseRecord.size);
@@ -192,7 +208,8 @@ const driver = piece('driver', (context: Context) => {
 });
 
 /** The case's script, log and clock, and a task that holds nothing. r11: Control. */
-const startCase = piece('start', ({ asm, clock, currentTask, mightFaultSplats }: Context) => {
+const startCase = piece('start', (context: Context) => {
+  const { asm, clock, currentTask, mightFaultSplats, runCtx, thunks } = context;
   asm.mov(r10, ptr(r11, Control.record));
   asm.mov(rax, ptr(r10, CaseRecord.script));
   asm.mov(ptr(r11, Control.script), rax);
@@ -206,7 +223,26 @@ const startCase = piece('start', ({ asm, clock, currentTask, mightFaultSplats }:
   asm.mov(ptr(rcx, TaskStruct.rcuReadLockNesting), rax, 'and the trace depth');
   asm.mov(dword(ptr(rcx, TaskStruct.migrationDisabled)), rax.as(4));
   asm.mov(dword(gsAt(mightFaultSplats)), rax.as(4));
+  asm.mov(gsAt(thunks), rax);
+  asm.movImm64(rax, runCtx);
+  asm.mov(ptr(rcx, TaskStruct.bpfCtx), rax);
+  resetCallDepth(context, rax);
 });
+
+/** Nothing has been called since. */
+function resetCallDepth({ asm, callDepth }: Context, scratch: Reg): void {
+  if (callDepth === undefined) return;
+  asm.movImm64(scratch, CALL_DEPTH);
+  asm.mov(gsAt(callDepth), scratch);
+}
+
+/** What the caller has right above its return address; r10: CaseRecord. */
+function leaveStackArgs({ asm }: Context, from: number): void {
+  for (let i = 0; i < STACK_ARG_WORDS; i++) {
+    asm.mov(rax, ptr(r10, from + 8 * i));
+    asm.mov(ptr(rsp, 8 * i), rax);
+  }
+}
 
 /** Known words where the image's frame will be. */
 const fillStack = piece('fill', ({ asm }: Context) => {
@@ -217,17 +253,18 @@ const fillStack = piece('fill', ({ asm }: Context) => {
   asm.raw(REP_STOSQ, 'rep stosq');
 });
 
-/** Argument registers and rax; r10: CaseRecord. */
+/** Argument registers and rax, and in r11 who is to be called; r10: CaseRecord. */
 function loadArgs({ asm }: Context, from: number): void {
   ARG_REGS.forEach((reg, i) => {
     asm.mov(reg, ptr(r10, from + 8 * i));
   });
   asm.mov(rax, ptr(r10, CaseRecord.rax));
+  asm.mov(r11, ptr(r10, CaseRecord.entry));
 }
 
 /** Leaves Control in r11, and rsp as the driver needs it, whatever the image did. */
 const logReturn = piece('return', (context: Context) => {
-  const { asm, control, clock, mightFaultSplats } = context;
+  const { asm, control, clock, mightFaultSplats, thunks } = context;
   const at = (word: (typeof RETURN_WORDS)[number]) => ptr(r10, 8 * RETURN_WORDS.indexOf(word));
   asm.movImm64(r11, control);
   asm.mov(r10, ptr(r11, Control.cursor));
@@ -255,6 +292,11 @@ const logReturn = piece('return', (context: Context) => {
   asm.mov(at('readers'), rax);
   asm.mov(rax.as(4), ptr(rcx, TaskStruct.migrationDisabled));
   asm.mov(at('migration'), rax);
+  asm.mov(rax, ptr(rcx, TaskStruct.bpfCtx));
+  asm.mov(at('runCtx'), rax);
+  logCallDepth(context, rax, at('callDepth'));
+  asm.mov(rax, gsAt(thunks));
+  asm.mov(at('thunks'), rax);
   asm.mov(rcx, ptr(r11, Control.record));
   asm.mov(rcx, ptr(rcx, CaseRecord.references));
   asm.mov(rax, gsPtr(rcx));
@@ -269,7 +311,7 @@ const logReturn = piece('return', (context: Context) => {
 
 const launcher = piece('launcher', (context: Context) => {
   const { asm, control } = context;
-  asm.bind(context.launcher);
+  here(context, 'launcher');
   asm.movImm64(r11, control);
   asm.mov(r11, ptr(r11, Control.record));
   asm.mov(r11, ptr(r11, CaseRecord.image));
@@ -302,12 +344,15 @@ const program = piece('program', (context: Context) => {
   const done = asm.label('done');
   here(context, 'program');
   logCallee(context, EventKind.program);
+  asm.mov(r10, ptr(r11, calleeOffset('runCtx')));
+  asm.mov(r10, ptr(r10));
+  asm.mov(ptr(r11, 8 * PREFIX_WORDS), r10, 'cookie');
   asm.mov(r8, rdi, 'ctx');
   asm.movImm64(r10, control);
   asm.mov(rdx, ptr(r10, Control.record));
   asm.mov(rsi, ptr(rdx, CaseRecord.ctxFrom));
   asm.alu('add', rsi, rdi);
-  asm.lea(rdi, ptr(r11, 8 * PREFIX_WORDS));
+  asm.lea(rdi, ptr(r11, 8 * (PREFIX_WORDS + PROGRAM_WORDS.length)));
   asm.mov(rcx, ptr(rdx, CaseRecord.ctxWords));
   asm.raw(CLD, 'cld');
   asm.raw(REP_MOVSQ, 'rep movsq');
@@ -354,11 +399,13 @@ const nest = piece('nest', (context: Context) => {
   const at = (word: (typeof NESTED_WORDS)[number]) => ptr(r10, 8 * NESTED_WORDS.indexOf(word));
   asm.push(r9);
   for (const reg of SAVED_REGS) asm.push(reg);
-  fillStack(context);
+  asm.aluImm8('sub', rsp, 8 * STACK_ARG_WORDS);
   asm.movImm64(r10, control);
   asm.mov(r10, ptr(r10, Control.record));
+  leaveStackArgs(context, CaseRecord.innerStackArgs);
+  fillStack(context);
   loadArgs(context, CaseRecord.innerArgs);
-  asm.callLabel(context.launcher);
+  asm.callIndirect(r11);
   here(context, 'nestedReturn');
   asm.movImm64(r11, control);
   asm.mov(r10, ptr(r11, Control.cursor));
@@ -366,6 +413,7 @@ const nest = piece('nest', (context: Context) => {
   asm.mov(at('rsp'), rsp);
   asm.movImm32(rax.as(4), EventKind.nested);
   asm.mov(at('kind'), rax);
+  asm.aluImm8('add', rsp, 8 * STACK_ARG_WORDS);
   asm.alu('xor', rax, rax);
   for (const reg of SAVED_REGS.toReversed()) {
     asm.pop(rcx);
@@ -406,7 +454,8 @@ function forward(context: Context, kind: EventKind, clobbered: readonly Reg[]): 
  * Writes the record of a callee and steps over it, except for a program's, which goes on behind the words
  * written here. Leaves the record's address in r11 and changes r10 besides. r10: who was called.
  */
-function logCallee({ asm, control, currentTask }: Context, kind: EventKind): void {
+function logCallee(context: Context, kind: EventKind): void {
+  const { asm, control, currentTask } = context;
   const at = (word: Parameters<typeof calleeOffset>[0]) => ptr(r11, calleeOffset(word));
   asm.movImm64(r11, control);
   asm.mov(r11, ptr(r11, Control.cursor));
@@ -421,7 +470,7 @@ function logCallee({ asm, control, currentTask }: Context, kind: EventKind): voi
   if (kind === EventKind.body) asm.alu('xor', r10, r10);
   else asm.mov(r10, ptr(rbp));
   asm.mov(at('savedRbp'), r10);
-  if (kind !== EventKind.body) asm.mov(r10, ptr(rbp, 8));
+  asm.mov(r10, kind === EventKind.body ? ptr(rsp) : ptr(rbp, 8));
   asm.mov(at('returnAddress'), r10);
   asm.mov(r10, gsAt(currentTask));
   asm.mov(r10, ptr(r10, TaskStruct.rcuReadLockNesting));
@@ -429,23 +478,52 @@ function logCallee({ asm, control, currentTask }: Context, kind: EventKind): voi
   asm.mov(r10, gsAt(currentTask));
   asm.mov(r10.as(4), ptr(r10, TaskStruct.migrationDisabled));
   asm.mov(at('migration'), r10);
+  asm.mov(r10, gsAt(currentTask));
+  asm.mov(r10, ptr(r10, TaskStruct.bpfCtx));
+  asm.mov(at('runCtx'), r10);
+  logCallDepth(context, r10, at('callDepth'));
   asm.pushfq();
   asm.pop(r10);
   asm.aluImm32('and', r10, DIRECTION_FLAG);
   asm.mov(at('direction'), r10);
-  if (kind === EventKind.original || kind === EventKind.body) {
+  const isFunction = kind === EventKind.original || kind === EventKind.body;
+  if (isFunction) {
     [rcx, r8, r9, rax].forEach((reg, i) => {
       asm.mov(ptr(r11, 8 * (PREFIX_WORDS + i)), reg);
     });
   }
   asm.movImm64(r10, control);
   if (kind !== EventKind.program) {
-    asm.aluImm32('add', qword(ptr(r10, Control.cursor)), 8 * recordWords(kind, 0));
+    asm.aluImm32('add', qword(ptr(r10, Control.cursor)), 8 * recordWords(kind));
   }
+  if (isFunction && context.stackArgs) logStackArgs(context);
   asm.mov(r10, ptr(r10, Control.record));
   asm.mov(r10, ptr(r10, CaseRecord.references));
   asm.mov(r10, gsPtr(r10));
   asm.mov(at('references'), r10);
+}
+
+/** The counter of calls, which is put back. */
+function logCallDepth(context: Context, scratch: Reg, to: Mem): void {
+  const { asm, callDepth } = context;
+  if (callDepth === undefined) {
+    asm.movImm(qword(to), 0);
+    return;
+  }
+  asm.mov(scratch, gsAt(callDepth));
+  asm.mov(to, scratch);
+  resetCallDepth(context, scratch);
+}
+
+/** Arguments on the stack, behind the rest of a function's record; r10: Control, r11: the record. */
+function logStackArgs({ asm }: Context): void {
+  asm.mov(rcx, ptr(r10, Control.record));
+  asm.mov(rcx, ptr(rcx, CaseRecord.stackWords));
+  asm.lea(rsi, ptr(rsp, 8));
+  asm.lea(rdi, ptr(r11, 8 * (PREFIX_WORDS + FUNCTION_WORDS.length)));
+  asm.raw(CLD, 'cld');
+  asm.raw(REP_MOVSQ, 'rep movsq');
+  asm.mov(ptr(r10, Control.cursor), rdi);
 }
 
 /**
@@ -462,6 +540,8 @@ function clobber({ asm, control }: Context, regs: readonly Reg[]): void {
   asm.aluImm32('add', r11, GARBAGE_STEP * r11.num, 'and the flags');
 }
 
+const SITE_BYTES = 5;
+
 /** Bytes that a stub takes at most, the two of an original together. */
 export const STUB_BYTES = 64;
 
@@ -472,14 +552,32 @@ export function stub(who: Kaddr, recorder: Kaddr, real?: Kaddr): Uint8Array {
   return asm.bytes();
 }
 
-/** The original: whoever calls its first byte is told apart from who calls behind the 5 bytes of the site. */
-export function originalStub(address: Kaddr, recorder: Kaddr): Uint8Array {
+/**
+ * The original: whoever calls its first byte is told apart from who calls behind the 5 bytes of the site. Nobody gets
+ * anywhere by calling into the middle of them.
+ */
+export function originalStub(address: Kaddr, recorder: Kaddr, endbr: boolean): Uint8Array {
   const asm = new Assembler(address, { record: false });
   const site = asm.label('site');
-  piece('site', () => asm.jmpNear(site))({ asm });
+  piece('site', () => {
+    if (endbr) asm.raw(ENDBR);
+    const behind = asm.offset + SITE_BYTES;
+    asm.jmpShort(site);
+    while (asm.offset < behind) asm.int3();
+  })({ asm });
   emitStub({ asm, who: addrAdd(address, asm.offset), recorder, real: undefined });
   asm.bind(site);
   emitStub({ asm, who: address, recorder, real: undefined });
+  return asm.bytes();
+}
+
+/** The return thunk: counts who comes by. */
+export function thunkStub(address: Kaddr, counter: number): Uint8Array {
+  const asm = new Assembler(address, { record: false });
+  piece('thunk', () => {
+    asm.inc(qword(gsAt(counter)));
+    asm.ret();
+  })({ asm });
   return asm.bytes();
 }
 

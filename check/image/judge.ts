@@ -11,10 +11,13 @@ import type { Finding } from '../finding.ts';
 import type { ImageRule } from '../rules.ts';
 import { describe, flagsOf, type ImageCase, type Kind, knownFlags, programsOf } from './case.ts';
 import { type Event, type EventWord, readEvents } from './events.ts';
-import { ARGS, CALLEE_WORDS, DIRECTION_FLAG, EventKind, ScriptDeed } from './log.ts';
+import { ARGS, CALLEE_WORDS, type CalleeWord, DIRECTION_FLAG, EventKind, ScriptDeed } from './log.ts';
+import { shapeOf } from './shape.ts';
+import type { Violation } from './step-through.ts';
 import type { Tried } from './trial.ts';
+import { hasWords, type Word, wordsOf } from './words.ts';
 
-const { CALL_ORIG, IP_ARG, RET_FENTRY_RET } = TrampFlag;
+const { CALL_ORIG, IP_ARG, RET_FENTRY_RET, ORIG_STACK, TAIL_CALL_CTX } = TrampFlag;
 
 /** Where blame.ts has to look for the instruction at fault. */
 export type Hint =
@@ -53,12 +56,21 @@ type Act =
   | 'nested'
   | 'return';
 
+const VIOLATIONS: Readonly<Record<Violation['rule'], string>> = {
+  'writes-below-rsp': 'memory below rsp is written',
+  'writes-outside-frame': 'memory above the frame is written',
+  'foreign-state': 'state is used that is not the image’s',
+  'no-fault': 'the bytes are no instruction of any CPU',
+};
+
 const ENDS: readonly Act[] = ['body', 'return', 'nested'];
 
 /** What a record is about. */
 interface Role {
   readonly act: Act;
   readonly sleepable: boolean;
+  /** Which pair it belongs to, sleepable or not. */
+  readonly pair: string;
   /** The program it is about, by its place in `programsOf`; undefined for none, or an unknown one. */
   readonly program: number | undefined;
   readonly name: string;
@@ -73,6 +85,8 @@ class Judgement {
   readonly #tried: Tried;
   readonly #one: ImageCase;
   readonly #flags: number;
+  readonly #args: readonly Word[];
+  readonly #hasRunCtx: boolean;
   readonly #expected: readonly Event[];
   readonly #observed: readonly Event[];
   /** How far the frames of a program's own call are from where the oracle has them, bytes. */
@@ -80,6 +94,9 @@ class Judgement {
   /** Programs that ran so far. */
   #runs = 0;
   #originalCalled = false;
+  /** What is current->bpf_ctx as the image would have it, and what was before, the innermost last. */
+  #runCtx: bigint;
+  readonly #runCtxs: bigint[] = [];
 
   constructor(tried: Tried) {
     const { ready, expectation, ended } = tried;
@@ -87,22 +104,22 @@ class Judgement {
     this.#tried = tried;
     this.#one = one;
     this.#flags = flagsOf(one) & knownFlags(one.revision);
-    const ctxWords = one.args.length + 2;
+    this.#args = wordsOf(one);
+    this.#hasRunCtx = hasWords(one.revision);
+    this.#runCtx = tried.callers.runCtx;
+    const shape = shapeOf(one);
     const open = new Set(expectation.open);
     const { start: from, end: to } = expected;
-    this.#expected = readEvents(expectation.words, { from, to, ctxWords, open });
-    this.#observed = readEvents(tried.log, { from: ended.from, to: ended.to, ctxWords });
+    this.#expected = readEvents(expectation.words, { from, to, shape, open });
+    this.#observed = readEvents(tried.log, { from: ended.from, to: ended.to, shape });
   }
 
   run(): readonly Verdict[] {
     const { violations } = this.#tried;
     const [violation] = violations;
     if (violation !== undefined) {
-      const { rule, offset, fromRsp } = violation;
-      const at = `rsp${fromRsp < 0 ? '-' : '+'}0x${Math.abs(fromRsp).toString(16)}`;
-      const detail =
-        rule === 'writes-below-rsp' ? 'memory below rsp is written' : 'memory above the frame is written';
-      return [this.#verdict(rule, detail, { seen: `a write at ${at}` }, { what: 'instruction', offset })];
+      const { rule, offset, what } = violation;
+      return [this.#verdict(rule, VIOLATIONS[rule], { seen: what }, { what: 'instruction', offset })];
     }
     const count = Math.max(this.#expected.length, this.#observed.length);
     for (let i = 0; i < count; i++) {
@@ -121,7 +138,13 @@ class Judgement {
     if (this.#entersAnother(want, have, index)) return [this.#outOfOrder(want, have, index)];
     const wrong = this.#words(want, have, index);
     if (wrong.length > 0) return wrong;
-    if (want.kind === EventKind.original) this.#originalCalled = true;
+    const { act } = this.#roleOf(want, index);
+    if (act === 'original') this.#originalCalled = true;
+    if (this.#hasRunCtx && act === 'enter') {
+      this.#runCtxs.push(this.#runCtx);
+      this.#runCtx = have.words.get('rsi') as bigint;
+    }
+    if (this.#hasRunCtx && act === 'exit') this.#runCtx = this.#runCtxs.pop() ?? this.#runCtx;
     if (want.kind === EventKind.nested) this.#shift = 0n;
     if (want.kind === EventKind.program && this.#nests()) {
       this.#shift = (have.words.get('rsp') as bigint) - (want.words.get('rsp') as bigint);
@@ -151,6 +174,8 @@ class Judgement {
     for (const [word, value] of want.words) {
       const seen = have.words.get(word) as bigint;
       if (seen === value) continue;
+      // What stands at another rsp is another word.
+      if (role.act === 'body' && found.some((verdict) => verdict.rule === 'rsp')) continue;
       const rule = this.#wordRule(word, { value, seen }, role, have);
       if (rule === undefined || found.some((verdict) => verdict.rule === rule)) continue;
       found.push(
@@ -172,6 +197,7 @@ class Judgement {
     { act, program }: Role,
     have: Event,
   ): ImageRule | undefined {
+    if (word.startsWith('stack[')) return act === 'original' ? 'stack-arguments' : 'writes-outside-frame';
     const ctx = /^ctx\[(-?\d+)\]$/.exec(word);
     if (ctx !== null) return this.#ctxRule(Number(ctx[1]), value ^ seen, program);
     switch (word) {
@@ -183,6 +209,14 @@ class Judgement {
         return 'image-reference';
       case 'clock':
         return 'statistics';
+      case 'runCtx':
+        return seen === this.#runCtx ? undefined : 'run-ctx';
+      case 'cookie':
+        return this.#hasRunCtx ? 'cookie' : 'run-ctx';
+      case 'callDepth':
+        return 'call-depth';
+      case 'thunks':
+        return 'return-hardening';
       case 'result':
         return (value === 0n) === (seen === 0n) ? 'statistics' : 'recursion-counter';
       case 'direction':
@@ -196,7 +230,7 @@ class Judgement {
         return seen - value === this.#shift ? undefined : 'rbp-chain';
       case 'savedRbp':
       case 'returnAddress':
-        return 'rbp-chain';
+        return act === 'body' ? 'writes-outside-frame' : 'rbp-chain';
       case 'rbx':
       case 'r12':
       case 'r13':
@@ -205,10 +239,15 @@ class Judgement {
       case 'changed':
         return 'callee-saved';
       case 'rax':
-        return 'return-value';
+        return act === 'original' || this.#carriesTailCount ? 'tail-call-count' : 'return-value';
       default:
         return this.#argumentRule(word, act, have);
     }
+  }
+
+  /** Whether rax at the end is the tail call count: nothing comes after it. */
+  get #carriesTailCount(): boolean {
+    return (this.#flags & (TAIL_CALL_CTX | CALL_ORIG | RET_FENTRY_RET)) === TAIL_CALL_CTX;
   }
 
   #rspRule(distance: bigint, act: Act): ImageRule | undefined {
@@ -228,7 +267,11 @@ class Judgement {
         return 'tramp-enter-exit';
       case 'tramp-exit':
         return this.#late() ? 'retired-epilogue' : 'tramp-enter-exit';
+      case 'enter':
+        if (word === 'rsi') return this.#runCtxFits(have) ? undefined : 'run-ctx';
+        return 'enter-exit-pair';
       case 'exit':
+        if (word === 'rdx') return have.words.get('rdx') === this.#runCtx ? undefined : 'run-ctx';
         return word === 'rsi' ? 'start-time' : 'enter-exit-pair';
       case 'program':
         if (word === 'rsi') return 'interpreter-insnsi';
@@ -238,11 +281,18 @@ class Judgement {
     }
   }
 
+  /** Whether the run_ctx that enter got lies between rsp and the saved rbp. */
+  #runCtxFits({ words }: Event): boolean {
+    const runCtx = words.get('rsi') as bigint;
+    const rsp = words.get('rsp') as bigint;
+    return runCtx % 8n === 0n && runCtx >= rsp + 8n && runCtx + 16n <= (words.get('rbp') as bigint);
+  }
+
   /** Whether the context that a program got lies between rsp and the saved rbp. */
   #contextFits({ words }: Event): boolean {
     const ctx = words.get('rdi') as bigint;
     const rsp = words.get('rsp') as bigint;
-    const end = ctx + 8n * BigInt(this.#one.args.length + (this.#hasResult ? 1 : 0));
+    const end = ctx + 8n * BigInt(this.#args.length + (this.#hasResult ? 1 : 0));
     return ctx % 8n === 0n && ctx >= rsp + 8n && end <= (words.get('rbp') as bigint);
   }
 
@@ -251,11 +301,11 @@ class Judgement {
   }
 
   #ctxRule(index: number, difference: bigint, program: number | undefined): ImageRule | undefined {
-    const { args } = this.#one;
+    if (this.#hasRunCtx && index === -1) return 'arg-count';
     if (index < 0) return (this.#flags & IP_ARG) === 0 ? undefined : 'func-ip';
-    const arg = args[index];
-    if (arg !== undefined)
-      return BigInt.asUintN(8 * arg.sizeBytes, difference) === 0n ? undefined : 'args-seen';
+    const word = this.#args[index];
+    if (word !== undefined)
+      return BigInt.asUintN(8 * word.widthBytes, difference) === 0n ? undefined : 'args-seen';
     if (!this.#hasResult) return undefined;
     const kind = this.#kindOf(program);
     if (kind === 'fexit') return 'fexit-result';
@@ -269,8 +319,8 @@ class Judgement {
 
   /** A word of the context without what the rules leave open in it. */
   #masked(word: EventWord, value: bigint): bigint {
-    const arg = this.#one.args[Number(/^ctx\[(\d+)\]$/.exec(word)?.[1] ?? -1)];
-    return arg === undefined ? value : BigInt.asUintN(8 * arg.sizeBytes, value);
+    const known = this.#args[Number(/^ctx\[(\d+)\]$/.exec(word)?.[1] ?? -1)];
+    return known === undefined ? value : BigInt.asUintN(8 * known.widthBytes, value);
   }
 
   #wordHint(word: EventWord, expected: bigint, have: Event, role: Role): Hint | undefined {
@@ -279,17 +329,26 @@ class Judgement {
     if (ctx !== null) {
       const index = Number(ctx[1]);
       const address = (have.words.get('rdi') as bigint) + 8n * BigInt(index);
-      return { what: 'memory', at, address, sizeBytes: this.#one.args[index]?.sizeBytes ?? 8 };
+      return { what: 'memory', at, address, sizeBytes: this.#args[index]?.widthBytes ?? 8 };
+    }
+    const passed = /^stack\[(\d+)\]$/.exec(word);
+    if (passed !== null) {
+      const address = (have.words.get('rsp') as bigint) + 8n * BigInt(1 + Number(passed[1]));
+      return { what: 'memory', at, address, sizeBytes: 8 };
     }
     const fromFrame = role.act === 'original' || role.act === 'body' || word === 'rax';
     switch (word) {
       case 'savedRbp':
       case 'returnAddress': {
         const above = word === 'savedRbp' ? 0n : 8n;
-        return { what: 'memory', at, address: (have.words.get('rbp') as bigint) + above, sizeBytes: 8 };
+        const rsp = have.words.get('rsp') as bigint;
+        const address = role.act === 'body' ? rsp : (have.words.get('rbp') as bigint) + above;
+        return { what: 'memory', at, address, sizeBytes: 8 };
       }
       case 'changed':
         return { what: 'register', at, name: 'rbx', expected: undefined };
+      case 'cookie':
+        return { what: 'memory', at, address: have.words.get('runCtx') as bigint, sizeBytes: 8 };
       case 'rdi':
       case 'rsi':
       case 'rdx':
@@ -334,9 +393,10 @@ class Judgement {
     if (want.act === 'original' && have.act === 'original') return 'original-called';
     if (this.#late()) return 'retired-epilogue';
     const sameHelper = want.act === have.act && (want.act === 'enter' || want.act === 'exit');
-    if (sameHelper && want.sleepable !== have.sleepable) {
+    if (sameHelper && (want.sleepable !== have.sleepable || want.pair !== have.pair)) {
       const prog = this.#expected[index]?.words.get('rdi');
-      return record.words.get('rdi') === prog ? 'helper-sleepable' : 'program-order';
+      if (record.words.get('rdi') !== prog) return 'program-order';
+      return want.pair === have.pair ? 'helper-sleepable' : 'helper-pair';
     }
     if (have.act === 'program') {
       const before = this.#expected[index - 1];
@@ -364,7 +424,7 @@ class Judgement {
     const wanted = this.#kindOf(want.program);
     const found = this.#kindOf(have.program);
     const begun = wanted !== 'fentry';
-    const spoken = !this.#expected.some(({ kind }) => kind === EventKind.original);
+    const spoken = !this.#expected.some((event, i) => this.#roleOf(event, i).act === 'original');
     const early = wanted === 'fmodRet' && found !== 'fmodRet' && found !== 'fentry';
     const late = begun && wanted !== 'fmodRet' && found === 'fmodRet';
     if (early || late || want.act === 'original') return 'fmod-ret-chain';
@@ -392,8 +452,13 @@ class Judgement {
     if (begun.kind !== want.kind || begun.words.get('who') !== want.words.get('who')) {
       return this.#outOfOrder(want, begun, index);
     }
-    // Its recorder could not read what rbp, or the context, points at.
+    // Its recorder could not read what rbp, the run_ctx or the context points at.
     const rbp = begun.words.get('rbp') as bigint;
+    if (want.kind === EventKind.program && fault.address === begun.words.get('runCtx')) {
+      const seen = hex64(fault.address as Kaddr);
+      const hint: Hint = { what: 'call', at: begun.at };
+      return this.#verdict('run-ctx', `${role.name}: the run_ctx points nowhere`, { seen }, hint);
+    }
     const chain = fault.address === rbp || fault.address === BigInt.asUintN(64, rbp + 8n);
     const seen = hex64(begun.words.get(chain ? 'rbp' : 'rdi') as bigint);
     const hint: Hint = {
@@ -409,9 +474,13 @@ class Judgement {
   /** The record that a recorder was writing when it faulted: kind, who, and the first registers are there. */
   #begunRecord(): Event | undefined {
     const { log, ended } = this.#tried;
-    const words = CALLEE_WORDS.slice(0, CALLEE_WORDS.indexOf('savedRbp'));
+    const known = CALLEE_WORDS.slice(0, CALLEE_WORDS.indexOf('savedRbp'));
+    const words: readonly CalleeWord[] = [...known, 'runCtx'];
     const kind = Number(log[ended.to]) as Event['kind'];
-    const named = words.map((word, i): [EventWord, bigint] => [word, log[ended.to + i] ?? 0n]);
+    const named = words.map((word): [EventWord, bigint] => [
+      word,
+      log[ended.to + CALLEE_WORDS.indexOf(word)] ?? 0n,
+    ]);
     const called: readonly number[] = [
       EventKind.value,
       EventKind.nothing,
@@ -464,7 +533,13 @@ class Judgement {
     const { fault } = ended;
     if (fault !== null && expected.fault === undefined) {
       return [
-        this.#faulted(fault, { act: 'return', sleepable: false, program: undefined, name: 'nothing more' }),
+        this.#faulted(fault, {
+          act: 'return',
+          sleepable: false,
+          pair: '',
+          program: undefined,
+          name: 'nothing more',
+        }),
       ];
     }
     if (expected.fault !== undefined) {
@@ -527,13 +602,21 @@ class Judgement {
     const { expectation, ready } = this.#tried;
     const owner = index === undefined ? undefined : expectation.owners[ready.expected.owner + index];
     const known = owner === undefined || owner < 0 ? undefined : owner;
-    const plain = (act: Act, name: string): Role => ({ act, name, sleepable: false, program: undefined });
+    const plain = (act: Act, name: string): Role => ({
+      act,
+      name,
+      sleepable: false,
+      pair: '',
+      program: undefined,
+    });
     const { place } = ready.seat;
     const who = words.get('who');
     switch (kind) {
       case EventKind.original:
         return plain('original', who === place.origCall ? 'the original' : 'the original behind its site');
       case EventKind.body:
+        if (this.#isCalled(words.get('returnAddress')))
+          return plain('original', 'the original by its return address');
         return plain('body', 'the return into the traced function');
       case EventKind.nested:
         return plain('nested', "the return of a program's own call");
@@ -542,7 +625,7 @@ class Judgement {
       case EventKind.program: {
         const at = programsOf(this.#one).findIndex((_, i) => place.programs[i]?.bpfFunc === who);
         const program = known ?? (at < 0 ? undefined : at);
-        return { act: 'program', sleepable: false, program, name: this.#programName(program) };
+        return { act: 'program', sleepable: false, pair: '', program, name: this.#programName(program) };
       }
       default: {
         const name = Object.keys(place.helpers).find((key) => place.helpers[key] === who) ?? 'unknown';
@@ -551,12 +634,20 @@ class Judgement {
         const program = known ?? this.#programAt(words.get('rdi'));
         return {
           act: name.startsWith('__bpf_prog_enter') ? 'enter' : 'exit',
-          sleepable: name.endsWith('_sleepable'),
+          sleepable: name.includes('_sleepable'),
+          pair: name.replace(/^__bpf_prog_(enter|exit)(_sleepable)?/, ''),
           program,
           name: `${name}(${this.#programName(program)})`,
         };
       }
     }
+  }
+
+  /** Whether who goes on behind the site was called by the image, which expects it to come back. */
+  #isCalled(returnAddress: bigint | undefined): boolean {
+    if ((this.#flags & ORIG_STACK) === 0 || (this.#flags & CALL_ORIG) === 0) return false;
+    const { driverReturn, nestedReturn } = this.#tried.callers;
+    return returnAddress !== driverReturn && returnAddress !== nestedReturn;
   }
 
   #verdict(

@@ -34,7 +34,7 @@ export const CALLEE_WORDS = [
   /** At the first instruction of the callee: the return address has been pushed. */
   'rsp',
   'rbp',
-  /** The two words that rbp points at; 0 in a `body`, whose rbp is the caller's. */
+  /** The two words that rbp points at; in a `body`, whose rbp is the caller's, 0 and the word at rsp. */
   'savedRbp',
   'returnAddress',
   /** Depths in the current task: rcu_read_lock below, rcu_read_lock_trace above. */
@@ -45,13 +45,22 @@ export const CALLEE_WORDS = [
   'references',
   /** The direction flag, in its place among the flags. */
   'direction',
+  /** current->bpf_ctx. */
+  'runCtx',
+  /** The counter of calls; 0 where a revision has none. Put back to CALL_DEPTH afterwards. */
+  'callDepth',
 ] as const;
 export type CalleeWord = (typeof CALLEE_WORDS)[number];
 
-/** Behind them in records of `original` and `body`. */
+/** Behind them in records of `original` and `body`; and then the words on the stack that are arguments. */
 export const FUNCTION_WORDS = ['rcx', 'r8', 'r9', 'rax'] as const;
 /** Behind them in records of `value`. */
 export const VALUE_WORDS = ['result'] as const;
+/** Behind them in records of `program`; and then its context. */
+export const PROGRAM_WORDS = [
+  /** What current->bpf_ctx points at. */
+  'cookie',
+] as const;
 /** A record of `nested`, in words. */
 export const NESTED_WORDS = [
   'kind',
@@ -79,28 +88,43 @@ export const RETURN_WORDS = [
   /** might_fault() complaints. */
   'splats',
   'clock',
+  'runCtx',
+  'callDepth',
+  /** Returns that went through the return thunk. */
+  'thunks',
 ] as const;
 
 export const PREFIX_WORDS: number = CALLEE_WORDS.length;
 
-/** Words of a record. @param ctxWords words of a program's context that are logged */
-export function recordWords(kind: EventKind, ctxWords: number): number {
+/** How large the records of a case are that differ in it. */
+export interface Shape {
+  /** Where the logged part of a program's context begins, in words from argument 0; and its words. */
+  readonly ctxFrom: number;
+  readonly ctxWords: number;
+  /** Arguments that the original is passed on the stack. */
+  readonly stackWords: number;
+}
+
+/** Words of a record. */
+export function recordWords(kind: EventKind, { ctxWords, stackWords }: Shape = NO_SHAPE): number {
   switch (kind) {
     case EventKind.value:
       return PREFIX_WORDS + VALUE_WORDS.length;
     case EventKind.nothing:
       return PREFIX_WORDS;
     case EventKind.program:
-      return PREFIX_WORDS + ctxWords;
+      return PREFIX_WORDS + PROGRAM_WORDS.length + ctxWords;
     case EventKind.original:
     case EventKind.body:
-      return PREFIX_WORDS + FUNCTION_WORDS.length;
+      return PREFIX_WORDS + FUNCTION_WORDS.length + stackWords;
     case EventKind.nested:
       return NESTED_WORDS.length;
     case EventKind.return:
       return RETURN_WORDS.length;
   }
 }
+
+const NO_SHAPE: Shape = { ctxFrom: 0, ctxWords: 0, stackWords: 0 };
 
 /** Byte offset of a word in a record of a callee. */
 export function calleeOffset(word: CalleeWord): number {
@@ -150,7 +174,14 @@ export const CaseRecord = {
   saved: 184,
   /** Written by the driver: where the case's part of the log begins. */
   log: 232,
-  size: 240,
+  /** What the driver calls: the launcher, or the image itself. */
+  entry: 240,
+  /** Words above the return address that the original's record shows. */
+  stackWords: 248,
+  /** STACK_ARG_WORDS words above the return address, of the driver's call and of a program's own. */
+  stackArgs: 256,
+  innerStackArgs: 320,
+  size: 384,
 } as const;
 
 /** What a program does when it is run: one entry per run, in the order in which programs have to run. */
@@ -173,6 +204,11 @@ export const ScriptDeed = {
   fault: 4,
 } as const;
 
+/** What the counter of calls holds when nothing has been called since the last record. */
+export const CALL_DEPTH = 0x8000_0000_0000_0000n;
+/** Every call moves it right by so many bits, sign-extended. */
+export const CALL_DEPTH_SHIFT = 5n;
+
 /** Nothing is ever mapped there. */
 export const FAULT_ADDRESS = 16n;
 
@@ -183,6 +219,8 @@ export const FILLED_BYTES = 256;
 export const FILL = 0xa5a5_a5a5_a5a5_a5a5n;
 /** Words that a program pushes before it calls the traced function itself, its return address not included. */
 export const NESTED_PUSHES = 7;
+/** What an outer program's run_ctx holds for a cookie. */
+export const OUTER_COOKIE = 0xc0c0_0c0c_c0c0_0c0cn;
 
 /** Argument registers in order. */
 export const ARGS = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'] as const;

@@ -7,6 +7,7 @@ import { hex64, type Kaddr } from '../../lib/index.ts';
 import { type Event, readEvents } from './events.ts';
 import type { Counters } from './expectation.ts';
 import { EventKind } from './log.ts';
+import { shapeOf } from './shape.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
 
 const PAGE = 4096n;
@@ -20,8 +21,7 @@ export interface Left {
 /** The lines of one case. */
 export function observe(stage: Stage, { one, seat }: Ready, ended: Ended, left: Left): readonly string[] {
   const name = namer(stage, seat.place);
-  const ctxWords = one.args.length + 2;
-  const events = readEvents(stage.log, { from: ended.from, to: ended.to, ctxWords });
+  const events = readEvents(stage.log, { from: ended.from, to: ended.to, shape: shapeOf(one) });
   const fault = ended.fault === null ? [] : [`fault ${ended.fault.kind} at ${name(ended.fault.rip)}`];
   const counters = left.counters.map(
     ({ active, misses, cnt, nsecs, syncp }, unit) =>

@@ -7,9 +7,18 @@
  * An image with another frame does not do exactly this, and need not: see judge.ts for what it must do.
  */
 
-import { BpfProg, BpfTrampImage, PercpuRef, TrampFlag } from '../../jit/index.ts';
+import { BpfProg, BpfTrampImage, HelperPair, PercpuRef, TrampFlag } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
-import { flagsOf, type ImageCase, type Kind, knownFlags, type ProgramCase, programsOf } from './case.ts';
+import {
+  flagsOf,
+  type ImageCase,
+  isCalledDirectly,
+  type Kind,
+  knownFlags,
+  type ProgramCase,
+  programsOf,
+  STACK_ARG_WORDS,
+} from './case.ts';
 import {
   type Counters,
   type Expectation,
@@ -19,36 +28,89 @@ import {
   OPEN,
 } from './expectation.ts';
 import {
+  CALL_DEPTH,
+  CALL_DEPTH_SHIFT,
   EventKind,
   FAULT_ADDRESS,
   FILL,
   FILLED_BYTES,
   NESTED_PUSHES,
+  OUTER_COOKIE,
   PREFIX_WORDS,
   RETURN_WORDS,
   recordWords,
   ScriptDeed,
 } from './log.ts';
 import { type Callers, canHoldData, type Place, type ProgramPlace } from './place.ts';
+import { shapeOf } from './shape.ts';
 import type { Values } from './values.ts';
+import { hasWords, type Word, wordsOf } from './words.ts';
 
-const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
+const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET, ORIG_STACK, TAIL_CALL_CTX, INDIRECT } =
+  TrampFlag;
 
 /** The site's 5-byte call or nop. */
 const SITE_BYTES = 5;
+const ENDBR_BYTES = 4;
 /** What each reading adds to the clock (tramp/runtime-text.ts), nanoseconds. */
 export const CLOCK_TICK = 10n;
 
 const FILL_HALF = Number(FILL & 0xffff_ffffn);
 /** No program in particular. */
 const NOBODY = -1;
+/** More words than any record has behind its prefix. */
+const RECORD_WORDS = 32;
 
-/** The part of a frame that programs can see, in words. */
+/** What enter and exit do around a program. */
+interface Pair {
+  readonly suffix: string;
+  readonly sleepable: boolean;
+  /** Counts runs, and refuses a second one. */
+  readonly recur: boolean;
+  readonly timed: boolean;
+}
+
+const V5_NORMAL: Pair = { suffix: '', sleepable: false, recur: true, timed: true };
+const V5_SLEEPABLE: Pair = { suffix: '_sleepable', sleepable: true, recur: true, timed: true };
+const RECUR: Pair = { suffix: '_recur', sleepable: false, recur: true, timed: true };
+const RECUR_SLEEPABLE: Pair = { suffix: '_sleepable_recur', sleepable: true, recur: true, timed: true };
+const PLAIN: Pair = { suffix: '', sleepable: false, recur: false, timed: true };
+const PLAIN_SLEEPABLE: Pair = { suffix: '_sleepable', sleepable: true, recur: false, timed: true };
+const LSM_CGROUP: Pair = { suffix: '_lsm_cgroup', sleepable: false, recur: false, timed: false };
+
+/**
+ * A frame, in words. From the saved rbp down: the result, if any; the argument words; from v6.1 on, how many they are;
+ * the function's address, where it is kept; rbx (v6.12); two words of run_ctx (v6.1); what the original is passed on
+ * the stack (v6.12). Below it: what TAIL_CALL_CTX pushes; rbx, before v6.12.
+ */
 interface Frame {
+  /** Argument words. */
   readonly args: number;
   /** From the saved rbp down to argument 0. */
   readonly ctx: number;
+  /** From there down to these; 0 where there is none. */
+  readonly ip: number;
+  readonly rbx: number;
+  readonly runCtx: number;
   readonly size: number;
+}
+
+function frameOf(one: ImageCase, flags: number, words: readonly Word[]): Frame {
+  const has = (flag: number): boolean => (flags & flag) !== 0;
+  const v6 = hasWords(one.revision);
+  const ctx = words.length + (has(CALL_ORIG) || has(RET_FENTRY_RET) ? 1 : 0);
+  let size = v6 ? ctx + 1 : ctx;
+  const ip = has(IP_ARG) ? ++size : 0;
+  if (!v6) return { args: words.length, ctx, ip, rbx: size + 1, runCtx: 0, size };
+  const inside = one.revision === 'v6.12';
+  const saved = inside ? ++size : 0;
+  size += 2;
+  const runCtx = size;
+  const passed = inside && has(CALL_ORIG) ? words.filter(({ stack }) => stack !== undefined).length : 0;
+  // The push of rbp and two return addresses stand above: an odd number of words below them is on 16 bytes.
+  if (passed > 0) size += passed + ((size + passed) % 2 === 0 ? 1 : 0);
+  const tail = has(TAIL_CALL_CTX) ? 1 : 0;
+  return { args: words.length, ctx, ip, rbx: inside ? saved : size + tail + 1, runCtx, size };
 }
 
 /** Says what calls have to do, on one machine. */
@@ -65,6 +127,8 @@ export class Oracle {
   #into!: Expectation;
   #flags = 0;
   #frame!: Frame;
+  #words: readonly Word[] = [];
+  #stackWords = 0;
   #counters: Counters[] = [];
 
   // the call
@@ -80,6 +144,11 @@ export class Oracle {
   #atomicReferences = 0n;
   #splats = 0;
   #clock = 0n;
+  /** current->bpf_ctx. */
+  #runCtx = 0n;
+  /** Calls that were counted since the last record. */
+  #depth = 0n;
+  #thunks = 0;
   #top = 0;
   /** Whether anybody has written the slot of the result yet. */
   #hasResult = false;
@@ -97,7 +166,7 @@ export class Oracle {
 
   /** Appends what a case's log has to be, and the script that it needs. */
   expect(one: ImageCase, values: Values, place: Place, into: Expectation): ExpectedCase {
-    const { revision, args, registers } = one;
+    const { revision, registers } = one;
     const start = into.length;
     const owner = into.owners.length;
     const script = into.scriptEntries;
@@ -106,8 +175,9 @@ export class Oracle {
     this.#place = place;
     this.#into = into;
     this.#flags = flagsOf(one) & knownFlags(revision);
-    const ctx = args.length + (this.#keepsReturn ? 1 : 0);
-    this.#frame = { args: args.length, ctx, size: ctx + (this.#has(IP_ARG) ? 1 : 0) };
+    this.#words = wordsOf(one);
+    this.#stackWords = shapeOf(one).stackWords;
+    this.#frame = frameOf(one, this.#flags, this.#words);
     this.#counters = [];
     programsOf(one).forEach((prog, i) => {
       const { unit } = programAt(place, i);
@@ -121,13 +191,17 @@ export class Oracle {
     this.#atomicReferences = 0n;
     this.#splats = 0;
     this.#clock = values.clock;
+    this.#runCtx = this.#callers.runCtx;
+    this.#depth = 0n;
+    this.#thunks = 0;
     this.#inner = false;
     this.#owner = NOBODY;
     this.#calls = 0;
     this.#fault = undefined;
     this.#halves.fill(FILL_HALF);
-    this.#top = this.#callers.top - registers.stackWords;
+    this.#top = this.#callers.top - registers.stackWords - STACK_ARG_WORDS;
     this.#rsp = this.#top;
+    this.#stack.set(values.stack, this.#rsp);
     const { saved } = values;
     this.#rbx = saved[0] as bigint;
     this.#rbpValue = saved[1] as bigint;
@@ -157,10 +231,12 @@ export class Oracle {
   /** Somebody calls the traced function; what it returns in rax. */
   #traced(args: BigUint64Array, returnAddress: Kaddr): Expected {
     const { behind } = this.#callers;
-    const { args: nrArgs, ctx, size } = this.#frame;
+    const { ctx, ip, rbx, size } = this.#frame;
+    const direct = isCalledDirectly(this.#one);
     this.#calls++;
     this.#push(returnAddress);
-    this.#push(behind);
+    if (!direct) this.#push(behind);
+    if (!this.#has(INDIRECT)) this.#countCall();
     this.#push(this.#rbpValue);
     const outer = this.#rbp;
     const outerHasResult = this.#hasResult;
@@ -168,10 +244,18 @@ export class Oracle {
     this.#rbp = this.#rsp;
     this.#rbpValue = this.#address(this.#rsp);
     this.#rsp -= size;
-    this.#push(this.#rbx);
+    if (this.#has(TAIL_CALL_CTX)) this.#push(this.#values.rax);
+    if (rbx > size) this.#rsp--;
+    this.#store(-rbx, this.#rbx);
 
-    if (this.#has(IP_ARG)) this.#store(-size, addrAdd(behind, -SITE_BYTES));
-    this.#saveArgs(args);
+    if (hasWords(this.#one.revision)) {
+      this.#store(-ctx - 1, BigInt(this.#words.length));
+      if (ip > 0) this.#store(-ip, this.#place.origCall);
+      this.#saveWords(args);
+    } else {
+      if (ip > 0) this.#store(-ip, addrAdd(behind, -SITE_BYTES));
+      this.#saveArgs(args);
+    }
     if (this.#has(CALL_ORIG)) this.#imCall('__bpf_tramp_enter');
     this.#invokeAll('fentry', this.#has(RET_FENTRY_RET));
     const spoken = this.#fmodRet();
@@ -180,17 +264,22 @@ export class Oracle {
     if (!retired) this.#invokeAll('fexit', false);
     const reloaded = this.#has(RESTORE_REGS) && !this.#has(CALL_ORIG);
     if (this.#has(CALL_ORIG)) this.#imCall('__bpf_tramp_exit');
+    const tail = this.#has(CALL_ORIG) ? OPEN : this.#tailCount();
 
     // A struct_ops image whose program was refused returns what the stack held.
-    let rax: Expected = this.#keepsReturn && this.#hasResult ? this.#load(-1) : OPEN;
+    let rax: Expected = tail;
+    if (this.#keepsReturn) rax = this.#hasResult ? this.#load(-1) : OPEN;
     this.#hasResult = outerHasResult;
     // Not what was pushed when fmod_ret without a slot of its own has overwritten it.
-    this.#rbx = this.#load(-size - 1);
+    this.#rbx = this.#load(-rbx);
     this.#rbpValue = this.#load(0);
     this.#rsp = this.#rbp + 2;
-    if (!this.#has(SKIP_FRAME)) rax = this.#body(reloaded ? ctx : undefined, nrArgs, rax);
+    if (this.#one.config.rethunk && this.#fault === undefined) this.#thunks++;
+    if (!direct) {
+      if (!this.#has(SKIP_FRAME)) rax = this.#body(reloaded, rax);
+      this.#rsp++;
+    }
     this.#rbp = outer;
-    this.#rsp++;
     return rax;
   }
 
@@ -211,8 +300,41 @@ export class Oracle {
     });
   }
 
+  /** From v6.1 on: words as they are, upper bytes and all. */
+  #saveWords(args: BigUint64Array): void {
+    const { ctx } = this.#frame;
+    this.#words.forEach(({ register, stack = 0 }, i) => {
+      this.#store(i - ctx, register === undefined ? this.#fromCaller(stack) : (args[register] as bigint));
+    });
+    if (!this.#cleansGarbage) return;
+    const only = this.#words.findIndex(({ stack }) => stack !== undefined);
+    this.#store(only - ctx, BigInt.asUintN(32, this.#load(only - ctx)));
+  }
+
+  /** What the caller has on its stack for the function, where the image looks for it. */
+  #fromCaller(index: number): bigint {
+    return this.#load(3 + index);
+  }
+
+  /** A lone word on the stack has no upper half when the last argument, whichever it is, fits into the lower. */
+  get #cleansGarbage(): boolean {
+    return this.#stackWords === 1 && (this.#one.args.at(-1)?.sizeBytes ?? 0) <= 4;
+  }
+
+  /** What TAIL_CALL_CTX carries in rax. */
+  #tailCount(): Expected {
+    return this.#has(TAIL_CALL_CTX) ? this.#load(-this.#frame.size - 1) : OPEN;
+  }
+
+  /** What a register holds that its word is reloaded into; open when it has none. */
+  #reloadedWord(register: number): Expected {
+    const index = this.#words.findIndex((word) => word.register === register);
+    return index < 0 ? OPEN : this.#load(index - this.#frame.ctx);
+  }
+
   /** An argument as it is reloaded: every width fills its register with zeros. Open when there is none. */
   #reloaded(index: number): Expected {
+    if (hasWords(this.#one.revision)) return this.#reloadedWord(index);
     const arg = this.#one.args[index];
     if (arg === undefined) return OPEN;
     const slot = this.#load(index - this.#frame.ctx);
@@ -236,40 +358,78 @@ export class Oracle {
   /** True when the image was retired meanwhile. */
   #callOriginal(): boolean {
     const { origCall } = this.#place;
-    const { retired } = this.#one;
+    const { retired, config } = this.#one;
     if (this.#fault !== undefined) return retired;
-    const who = this.#has(SKIP_FRAME) ? addrAdd(origCall, SITE_BYTES) : origCall;
+    this.#passStackWords();
+    const rax = this.#tailCount();
+    if (this.#has(ORIG_STACK)) {
+      // Whatever the return address says comes next: here, the launcher behind its call.
+      this.#function(this.#load(1), OPEN, (i) => this.#reloaded(i), rax);
+      this.#storeResult(this.#values.body);
+      return retired;
+    }
+    const site = config.ibt && config.endbr ? ENDBR_BYTES + SITE_BYTES : SITE_BYTES;
+    const who = this.#has(SKIP_FRAME) ? addrAdd(origCall, site) : origCall;
+    this.#countCall();
     this.#callee(EventKind.original, who, this.#reloaded(0), this.#reloaded(1), this.#reloaded(2));
     for (let i = 3; i < 6; i++) this.#into.push(this.#reloaded(i));
-    this.#into.push(OPEN);
+    this.#into.push(rax);
+    for (let i = 0; i < this.#stackWords; i++) this.#into.push(this.#stack[this.#rsp + i]);
     this.#storeResult(this.#values.original);
     return retired;
   }
 
-  /** The image returns into the traced function. @param ctx where arguments were reloaded from, if they were */
-  #body(ctx: number | undefined, nrArgs: number, rax: Expected): Expected {
+  /** The original's stack arguments, from its caller's frame and not from what programs see. */
+  #passStackWords(): void {
+    const { size } = this.#frame;
+    for (let i = 0; i < this.#stackWords; i++) this.#store(i - size, this.#fromCaller(i));
+    if (this.#stackWords > 0 && this.#cleansGarbage) {
+      this.#store(-size, BigInt.asUintN(32, this.#load(-size)));
+    }
+  }
+
+  /** The image returns into the traced function. @param reloaded whether arguments were put back into registers */
+  #body(reloaded: boolean, rax: Expected): Expected {
     if (this.#fault !== undefined) return OPEN;
-    const into = this.#into;
     const below = this.#rbp;
     const restored = (i: number): Expected => {
-      if (ctx === undefined || i >= nrArgs) return OPEN;
-      const { sizeBytes } = this.#one.args[i] as { sizeBytes: number };
-      return BigInt.asUintN(8 * sizeBytes, this.#stack[below - ctx + i] as bigint);
+      if (!reloaded) return OPEN;
+      const at = this.#words.findIndex(({ register }) => register === i);
+      if (at < 0) return OPEN;
+      const word = this.#stack[below - this.#frame.ctx + at] as bigint;
+      if (hasWords(this.#one.revision)) return word;
+      return BigInt.asUintN(8 * (this.#words[at] as Word).widthBytes, word);
     };
-    into.reserve(recordWords(EventKind.body, 0));
+    this.#function(this.#callers.behind, this.#stack[this.#rsp], restored, rax);
+    return this.#values.body;
+  }
+
+  /**
+   * The traced function goes on behind its site.
+   * @param returnAddress what rsp points at; open when the image itself calls
+   */
+  #function(
+    who: bigint,
+    returnAddress: Expected,
+    register: (index: number) => Expected,
+    rax: Expected,
+  ): void {
+    const into = this.#into;
+    const called = returnAddress === OPEN;
+    into.reserve(recordWords(EventKind.body) + STACK_ARG_WORDS);
     into.owners.push(NOBODY);
     into.pushHalves(EventKind.body, 0);
-    into.push(this.#callers.behind);
-    for (let i = 0; i < 3; i++) into.push(restored(i));
-    into.push(this.#address(this.#rsp));
+    into.push(who);
+    for (let i = 0; i < 3; i++) into.push(register(i));
+    into.push(this.#address(called ? this.#rsp - 1 : this.#rsp));
     into.push(this.#rbpValue);
     into.push(0n);
-    into.push(0n);
-    this.#depths();
-    into.push(0n);
-    for (let i = 3; i < 6; i++) into.push(restored(i));
+    into.push(returnAddress);
+    this.#surroundings();
+    for (let i = 3; i < 6; i++) into.push(register(i));
     into.push(rax);
-    return this.#values.body;
+    const first = called ? this.#rsp : this.#rsp + 1;
+    for (let i = 0; i < this.#stackWords; i++) into.push(this.#stack[first + i]);
   }
 
   #invokeAll(kind: Exclude<Kind, 'fmodRet'>, keep: boolean): void {
@@ -283,26 +443,34 @@ export class Oracle {
 
   #invoke(prog: ProgramCase, index: number, keep: boolean): void {
     if (this.#fault !== undefined) return;
-    const { sleepable } = prog;
+    const { suffix, sleepable, recur, timed } = this.#pairOf(prog);
     const place = programAt(this.#place, index);
     this.#owner = index;
     const counters = this.#counters[place.unit] as Counters;
-    const enter = this.#helper(sleepable ? '__bpf_prog_enter_sleepable' : '__bpf_prog_enter');
-    this.#callee(EventKind.value, enter, place.prog, OPEN, OPEN);
-    if (!canHoldData(place.prog)) {
+    const v6 = hasWords(this.#one.revision);
+    const { runCtx } = this.#frame;
+    const runCtxAddress = v6 ? this.#address(this.#rbp - runCtx) : OPEN;
+    if (v6) this.#store(-runCtx, BigInt(prog.cookie));
+    this.#countCall();
+    this.#callee(EventKind.value, this.#helper(`__bpf_prog_enter${suffix}`), place.prog, runCtxAddress, OPEN);
+    if (recur && !canHoldData(place.prog)) {
       this.#into.push(OPEN);
       this.#faultsAt(addrAdd(place.prog, BpfProg.active));
       return;
     }
-    const runs = counters.active === 0;
-    const start = runs ? this.#startTime() : 0n;
+    const runs = !recur || counters.active === 0;
+    const start = runs ? this.#startTime(timed) : 0n;
     this.#into.push(start);
     if (sleepable) {
       this.#trace++;
       if (this.#rcu > 0) this.#splats++;
     } else this.#rcu++;
     this.#migration++;
-    counters.active++;
+    if (recur) counters.active++;
+    if (runCtxAddress !== OPEN) {
+      this.#store(1 - runCtx, this.#runCtx);
+      this.#runCtx = runCtxAddress;
+    }
     this.#rbx = start;
     if (runs) {
       const reply = this.#run(prog, place);
@@ -314,18 +482,32 @@ export class Oracle {
     }
 
     this.#owner = index;
-    const exit = this.#helper(sleepable ? '__bpf_prog_exit_sleepable' : '__bpf_prog_exit');
-    this.#callee(EventKind.nothing, exit, place.prog, start, OPEN);
+    this.#countCall();
+    const exit = this.#helper(`__bpf_prog_exit${suffix}`);
+    this.#callee(EventKind.nothing, exit, place.prog, start, runCtxAddress);
+    if (v6) this.#runCtx = this.#load(1 - runCtx);
     if (start > 1n) {
+      if (!canHoldData(place.prog)) {
+        this.#faultsAt(addrAdd(place.prog, BpfProg.stats));
+        return;
+      }
       counters.cnt++;
       counters.nsecs += this.#readClock() - start;
       counters.syncp += 2;
     }
-    counters.active--;
+    if (recur) counters.active--;
     this.#migration--;
     if (sleepable) this.#trace--;
     else this.#rcu--;
     this.#owner = NOBODY;
+  }
+
+  /** What stands around a program. Kernel: bpf_trampoline_enter, kernel/bpf/trampoline.c */
+  #pairOf({ sleepable, kind }: ProgramCase): Pair {
+    if (!hasWords(this.#one.revision)) return sleepable ? V5_SLEEPABLE : V5_NORMAL;
+    if (kind === HelperPair.LSM_CGROUP) return LSM_CGROUP;
+    if (kind === HelperPair.PLAIN) return sleepable ? PLAIN_SLEEPABLE : PLAIN;
+    return sleepable ? RECUR_SLEEPABLE : RECUR;
   }
 
   /** The program itself; what it answers. */
@@ -334,8 +516,11 @@ export class Oracle {
     const into = this.#into;
     const nests = prog.calls && !this.#inner;
     const address = this.#address(this.#rbp - ctx);
+    const v6 = hasWords(this.#one.revision);
+    this.#countCall();
     this.#callee(EventKind.program, place.bpfFunc, address, prog.jited ? OPEN : place.insnsi, OPEN);
-    for (let word = -1; word <= args; word++) this.#pushWord(word - ctx);
+    into.push(v6 ? this.#load(-this.#frame.runCtx) : OUTER_COOKIE);
+    for (let word = v6 ? -2 : -1; word <= args; word++) this.#pushWord(word - ctx);
     const reply = BigInt(prog.returns);
     const deeds =
       (prog.writes === null ? 0 : ScriptDeed.write) |
@@ -357,15 +542,16 @@ export class Oracle {
     const into = this.#into;
     const rsp = this.#rsp;
     const start = this.#rbx;
-    // its return address, and what it pushes
-    this.#rsp -= 1 + NESTED_PUSHES;
+    // its return address, what it pushes, and what the function is passed
+    this.#rsp -= 1 + NESTED_PUSHES + STACK_ARG_WORDS;
+    this.#stack.set(this.#values.innerStack, this.#rsp);
     this.#stack.fill(FILL, this.#rsp - FILLED_BYTES / 8, this.#rsp);
     this.#inner = true;
     this.#owner = NOBODY;
     const rax = this.#traced(this.#values.inner, this.#callers.nestedReturn);
     this.#inner = false;
     if (this.#fault === undefined) {
-      into.reserve(recordWords(EventKind.nested, 0));
+      into.reserve(recordWords(EventKind.nested));
       into.owners.push(NOBODY);
       into.pushHalves(EventKind.nested, 0);
       into.push(rax);
@@ -376,8 +562,8 @@ export class Oracle {
     this.#rbx = start;
   }
 
-  #startTime(): bigint {
-    if (!this.#one.statistics) return 1n;
+  #startTime(timed: boolean): bigint {
+    if (!this.#one.statistics || !timed) return 1n;
     const now = this.#readClock();
     // 0 would mean: do not run
     return now === 0n ? 1n : now;
@@ -392,6 +578,7 @@ export class Oracle {
   #imCall(name: '__bpf_tramp_enter' | '__bpf_tramp_exit'): void {
     if (this.#fault !== undefined) return;
     const { im } = this.#place;
+    this.#countCall();
     this.#callee(EventKind.nothing, this.#helper(name), im, OPEN, OPEN);
     if (!canHoldData(im)) {
       this.#faultsAt(addrAdd(im, BpfTrampImage.pcref + PercpuRef.percpuCountPtr));
@@ -416,7 +603,7 @@ export class Oracle {
   /** What every record of a callee begins with. */
   #callee(kind: EventKind, who: Kaddr, rdi: Expected, rsi: Expected, rdx: Expected): void {
     const into = this.#into;
-    into.reserve(PREFIX_WORDS + 16);
+    into.reserve(PREFIX_WORDS + RECORD_WORDS);
     into.owners.push(this.#owner);
     into.pushHalves(kind, 0);
     into.push(who);
@@ -428,8 +615,27 @@ export class Oracle {
     into.push(this.#rbpValue);
     this.#pushWord(0);
     this.#pushWord(1);
+    this.#surroundings();
+  }
+
+  /** The task, the direction flag, and the counter of calls. */
+  #surroundings(): void {
     this.#depths();
-    into.push(0n);
+    this.#into.push(0n);
+    this.#into.push(this.#runCtx);
+    this.#callDepth();
+  }
+
+  #callDepth(): void {
+    const counted = this.#one.revision === 'v6.12';
+    const moved = BigInt.asIntN(64, CALL_DEPTH) >> (CALL_DEPTH_SHIFT * this.#depth);
+    this.#into.push(counted ? BigInt.asUintN(64, moved) : 0n);
+    this.#depth = 0n;
+  }
+
+  /** A call of the image, or the one of the image itself, where calls are counted. */
+  #countCall(): void {
+    if (this.#one.config.callDepth && this.#one.revision === 'v6.12') this.#depth++;
   }
 
   #depths(): void {
@@ -452,6 +658,9 @@ export class Oracle {
     this.#depths();
     into.pushHalves(this.#splats, 0);
     into.push(this.#clock);
+    into.push(this.#runCtx);
+    this.#callDepth();
+    into.pushHalves(this.#thunks, 0);
   }
 
   #push(value: bigint): void {

@@ -1,17 +1,21 @@
 /* A case from JSON: every field checked, so that what comes out is a case that could have been generated. */
 
+import { HelperPair } from '../../jit/index.ts';
 import { InputError } from '../../lib/index.ts';
 import {
   type ImageCase,
   JUDGED_REVISIONS,
   KINDS,
   MAX_STACK_WORDS,
+  PLAIN_CONFIG,
   type Placing,
   type ProgramCase,
   programsOf,
+  STACK_ARG_WORDS,
   type ValueModel,
 } from './case.ts';
 import { MAX_PROGRAMS } from './places.ts';
+import { countWords, hasWords } from './words.ts';
 
 const ROOMS: readonly Placing['room'][] = ['page', 'exact', 'short', 'none'];
 const FAR: readonly Placing['far'][] = ['nothing', 'helper', 'program', 'original'];
@@ -23,10 +27,23 @@ export function parseImageCase(json: unknown): ImageCase {
   const registers = one.object('registers');
   const returns = one.object('returns');
   const placing = one.object('placing');
+  const revision = one.oneOf('revision', JUDGED_REVISIONS);
+  const v6 = hasWords(revision);
+  const config = one.raw('config') === undefined ? undefined : one.object('config');
   const found: ImageCase = {
-    revision: one.oneOf('revision', JUDGED_REVISIONS),
-    args: one.objects('args').map(valueModel),
-    ret: one.raw('ret') === null ? null : valueModel(one.object('ret')),
+    revision,
+    config:
+      config === undefined
+        ? PLAIN_CONFIG
+        : {
+            ibt: config.boolean('ibt'),
+            rethunk: config.boolean('rethunk'),
+            sls: config.boolean('sls'),
+            endbr: config.boolean('endbr'),
+            callDepth: config.boolean('callDepth'),
+          },
+    args: one.objects('args').map((arg) => valueModel(arg, v6 ? 16 : 8)),
+    ret: one.raw('ret') === null ? null : valueModel(one.object('ret'), 8),
     flags: one.raw('flags') === null ? null : one.integer('flags', 0x7fff_ffff),
     fentry: one.objects('fentry').map(program),
     fmodRet: one.objects('fmodRet').map(program),
@@ -41,6 +58,11 @@ export function parseImageCase(json: unknown): ImageCase {
       args: registers.words('args', 6),
       saved: registers.words('saved', 6),
       rax: registers.word('rax'),
+      // What was written down before there were words on the stack has none.
+      stack:
+        registers.raw('stack') === undefined
+          ? Array.from({ length: STACK_ARG_WORDS }, () => '0x0')
+          : registers.words('stack', STACK_ARG_WORDS),
       stackWords: registers.integer('stackWords', MAX_STACK_WORDS),
       garbage: registers.word('garbage'),
     },
@@ -53,22 +75,25 @@ export function parseImageCase(json: unknown): ImageCase {
   if (programsOf(found).length > MAX_PROGRAMS) {
     throw new InputError('case', undefined, `more than ${MAX_PROGRAMS} programs`);
   }
+  const words = countWords(found).all;
   for (const kind of KINDS) {
     found[kind].forEach(({ writes }, i) => {
-      if (writes === null || writes.word <= found.args.length) return;
+      if (writes === null || writes.word <= words) return;
       throw new InputError(
         `case.${kind}[${i}].writes.word`,
         undefined,
-        `is behind the ${found.args.length} arguments and the result`,
+        `is behind the ${words} words of the arguments and the result`,
       );
     });
   }
   return found;
 }
 
-function valueModel(reader: Reader): ValueModel {
-  const sizeBytes = reader.integer('sizeBytes', 8);
-  if (![1, 2, 4, 8].includes(sizeBytes)) throw reader.bad('sizeBytes', '1, 2, 4 or 8');
+/** @param most bytes: structs by value have up to 16, in any number */
+function valueModel(reader: Reader, most: 8 | 16): ValueModel {
+  const sizeBytes = reader.integer('sizeBytes', most);
+  if (most === 16 && sizeBytes === 0) throw reader.bad('sizeBytes', 'an integer from 1 to 16');
+  if (most === 8 && ![1, 2, 4, 8].includes(sizeBytes)) throw reader.bad('sizeBytes', '1, 2, 4 or 8');
   return { sizeBytes, signed: reader.boolean('signed') };
 }
 
@@ -77,6 +102,8 @@ function program(reader: Reader): ProgramCase {
   return {
     sleepable: reader.boolean('sleepable'),
     jited: reader.boolean('jited'),
+    kind: reader.raw('kind') === undefined ? HelperPair.RECUR : pairOf(reader.integer('kind', 2)),
+    cookie: reader.raw('cookie') === undefined ? '0x0' : reader.word('cookie'),
     wantsIp: reader.boolean('wantsIp'),
     running: reader.boolean('running'),
     returns: reader.word('returns'),
@@ -84,6 +111,10 @@ function program(reader: Reader): ProgramCase {
     calls: reader.boolean('calls'),
     faults: reader.boolean('faults'),
   };
+}
+
+function pairOf(number: number): HelperPair {
+  return Object.values(HelperPair).find((pair) => pair === number) ?? HelperPair.RECUR;
 }
 
 /** An object of the JSON, and where it is. */

@@ -8,6 +8,8 @@ export interface Place {
   readonly im: Kaddr;
   readonly origCall: Kaddr;
   readonly helpers: HelperAddresses;
+  /** The counter of calls, as images name it: relative to the per-CPU area. */
+  readonly callDepth: Kaddr;
   /** In the order of `programsOf`. */
   readonly programs: readonly ProgramPlace[];
 }
@@ -30,6 +32,8 @@ export interface Callers {
   readonly driverReturn: Kaddr;
   readonly nestedReturn: Kaddr;
   readonly behind: Kaddr;
+  /** The run_ctx that is current before. */
+  readonly runCtx: Kaddr;
 }
 
 /** Whether a struct can be at an address: not at null, and only where x86 has addresses at all. */

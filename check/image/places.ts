@@ -5,8 +5,8 @@
 
 import { BpfProg, BpfTrampImage, type HelperAddresses, PercpuRef } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr, kaddr } from '../../lib/index.ts';
-import type { Placing } from './case.ts';
-import { originalStub, STUB_BYTES, stub } from './guest.ts';
+import type { ImageCase, Placing } from './case.ts';
+import { originalStub, STUB_BYTES, stub, thunkStub } from './guest.ts';
 import type { Place, ProgramPlace } from './place.ts';
 import type { Seat, Stage } from './stage.ts';
 
@@ -20,22 +20,24 @@ const LOW = kaddr(0x2000_0000);
 /** A distance that no 32-bit displacement covers, from anywhere in a page. */
 const FAR_BYTES = 0x8000_3000;
 
-/** The functions that images call, apart from programs and the original. */
-const HELPERS = [
-  '__bpf_prog_enter',
-  '__bpf_prog_exit',
-  '__bpf_prog_enter_sleepable',
-  '__bpf_prog_exit_sleepable',
-  '__bpf_tramp_enter',
-  '__bpf_tramp_exit',
-];
+/** Where images return by, on kernels that are built so. */
+export const RETURN_THUNK = 'x86_return_thunk';
+/** More functions than images call, apart from programs. */
+const MAX_FUNCTIONS = 16;
 
 /** Stubs for the helpers that there are. */
 export function helperStub(stage: Stage, name: string, at: Kaddr): Uint8Array {
   const { recorders } = stage.guest;
+  if (name === RETURN_THUNK) return thunkStub(at, stage.thunks);
   const real = stage.runtime.helpers[name];
   if (real === undefined) throw new Bug(`the runtime has no ${name}`);
   return stub(at, name.startsWith('__bpf_prog_enter') ? recorders.value : recorders.nothing, real);
+}
+
+/** The functions that images of a revision call, apart from programs and the original. */
+function functionsOf(stage: Stage): readonly string[] {
+  const names = Object.keys(stage.runtime.helpers).filter((name) => /^__bpf_(prog|tramp)_/.test(name));
+  return [...names, RETURN_THUNK];
 }
 
 interface Programs {
@@ -51,7 +53,10 @@ export class Places {
   readonly #imsMemory: Uint8Array;
   readonly #imsPristine: Uint8Array;
   readonly #helpers: HelperAddresses;
+  readonly #callDepth: Kaddr;
+  /** The traced function; and one that begins with an ENDBR. */
   readonly #original: Kaddr;
+  readonly #originalEndbr: Kaddr;
   readonly #programs: readonly Programs[];
   /** A page on its way to its seat. */
   readonly #page = new Uint8Array(PAGE);
@@ -64,7 +69,7 @@ export class Places {
     this.#text = memory.allocText(seats * PAGE, 'images');
     this.#used = Array.from({ length: seats }, () => ({ from: 0, to: 0 }));
 
-    const stubs = memory.allocText((MAX_PROGRAMS + HELPERS.length + 1) * STUB_BYTES, 'stubs');
+    const stubs = memory.allocText((MAX_PROGRAMS + MAX_FUNCTIONS) * STUB_BYTES, 'stubs');
     let next = stubs;
     const place = (bytes: (at: Kaddr) => Uint8Array): Kaddr => {
       const at = next;
@@ -75,9 +80,11 @@ export class Places {
     const { recorders } = stage.guest;
     const code = Array.from({ length: MAX_PROGRAMS }, () => place((at) => stub(at, recorders.program)));
     this.#helpers = Object.fromEntries(
-      HELPERS.map((name) => [name, place((at) => helperStub(stage, name, at))]),
+      functionsOf(stage).map((name) => [name, place((at) => helperStub(stage, name, at))]),
     );
-    this.#original = place((at) => originalStub(at, recorders.original));
+    this.#original = place((at) => originalStub(at, recorders.original, false));
+    this.#originalEndbr = place((at) => originalStub(at, recorders.original, true));
+    this.#callDepth = kaddr(BigInt(stage.callDepth));
 
     const structBytes = seats * MAX_PROGRAMS * BpfProg.size;
     const high = memory.vmalloc(structBytes, 'program structs');
@@ -107,14 +114,16 @@ export class Places {
   }
 
   /** A place for a case; `far` moves out of reach what it says. */
-  seat(number: number, { offset, low, far }: Placing): Seat {
+  seat(number: number, { placing: { offset, low, far }, config: { ibt, endbr } }: ImageCase): Seat {
     const programs = this.#programs[number];
     if (programs === undefined) throw new Bug(`no seat ${number}`);
     const image = addrAdd(this.#text, number * PAGE + offset);
     const place: Place = {
       image,
       im: this.#im(number),
-      origCall: this.#original,
+      // Only where it is stepped over: elsewhere the site is at the very start.
+      origCall: ibt && endbr ? this.#originalEndbr : this.#original,
+      callDepth: this.#callDepth,
       helpers: this.#helpers,
       programs: low ? programs.low : programs.high,
     };
@@ -162,7 +171,13 @@ function moved(place: Place, far: Placing['far']): Place {
   const away = addrAdd(place.image, -FAR_BYTES);
   switch (far) {
     case 'helper':
-      return { ...place, helpers: Object.fromEntries(HELPERS.map((name) => [name, away])) };
+      return {
+        ...place,
+        helpers: Object.fromEntries(
+          // Nobody looks whether the thunk is in reach.
+          Object.entries(place.helpers).map(([name, at]) => [name, name === RETURN_THUNK ? at : away]),
+        ),
+      };
     case 'program':
       return { ...place, programs: place.programs.map((program) => ({ ...program, bpfFunc: away })) };
     case 'original':

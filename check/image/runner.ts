@@ -168,7 +168,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
         const { one } = entry;
         if ((one.watched && this.#watches) !== watched) continue;
         entry.seat = together.length + alone.length;
-        const emitted = emit(one, places.seat(entry.seat, one.placing).place, this.#emitter(one.revision));
+        const emitted = emit(one, places.seat(entry.seat, one).place, this.#emitter(one.revision));
         if (emitted.image === undefined) {
           entry.findings = emitted.findings;
           continue;
@@ -212,12 +212,14 @@ class ImageRunner implements CaseRunner<ImageCase> {
         entry.observed = observe(stage, ready, ended[i] as Ended, left);
       }
       let fine = stage.countersMatch(ready) && this.#faultMatches(ready, fault);
+      const size = expected.end - expected.start;
+      // Cases behind one that ended everything have not begun, and no log.
+      fine &&= to - from === size;
       if (fine && !whole) {
         for (const at of openOf(open, expected.start, expected.end)) {
           words[at] = log[from + at - expected.start] as bigint;
         }
-        const size = expected.end - expected.start;
-        fine = to - from === size && same(words, expected.start, log, from, size);
+        fine = same(words, expected.start, log, from, size);
       }
       if (expected.atomicReferences !== undefined) {
         const { count, released } = theatre.places.atomicReferences(i);
@@ -246,7 +248,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
 
   /** Puts a case into its seat. */
   #seat({ stage, places, oracle }: Theatre, { one, emitted, seat: number }: Entry): Ready {
-    const seat = places.seat(number, one.placing);
+    const seat = places.seat(number, one);
     const { image, ipAfterCall, ipEpilogue } = emitted as EmittedImage;
     places.write(number, one.placing.offset, one.retired ? retired(image, ipAfterCall, ipEpilogue) : image);
     if (one.retired) places.setReferences(number, true);
@@ -286,7 +288,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
   }
 
   #stepAt({ places }: Theatre, { one, seat }: Entry, offset: number): string | undefined {
-    const request = requestOf(one, places.seat(seat, one.placing).place, PAGE_BYTES);
+    const request = requestOf(one, places.seat(seat, one).place, PAGE_BYTES);
     const prepared = prepareTrampoline(this.#emitter(one.revision), request, { provenance: true });
     const code = prepared.bytes === undefined ? undefined : prepared.code;
     const insn = code === undefined ? undefined : insnAt(code, offset);

@@ -1,6 +1,16 @@
 /* Smaller cases: fewer programs and arguments first, then plainer manners, plainer surroundings, plainer numbers. */
 
-import { flagsOf, type ImageCase, KINDS, type Kind, type ProgramCase, type ValueModel } from './case.ts';
+import { HelperPair } from '../../jit/index.ts';
+import {
+  flagsOf,
+  type ImageCase,
+  KINDS,
+  type Kind,
+  PLAIN_CONFIG,
+  type ProgramCase,
+  type ValueModel,
+} from './case.ts';
+import { countWords } from './words.ts';
 
 const PLAIN_VALUE: ValueModel = { sizeBytes: 8, signed: false };
 const PLAIN_GARBAGE = '0xdead000000000000';
@@ -31,9 +41,10 @@ function* fewerPrograms(one: ImageCase, kind: Kind): Iterable<ImageCase> {
 function* fewerArgs(one: ImageCase): Iterable<ImageCase> {
   for (let i = one.args.length - 1; i >= 0; i--) {
     const args = one.args.toSpliced(i, 1);
+    const words = countWords({ ...one, args }).all;
     // A write to a word that is gone goes, too.
     const kept = (prog: ProgramCase): ProgramCase =>
-      prog.writes !== null && prog.writes.word >= args.length ? { ...prog, writes: null } : prog;
+      prog.writes !== null && prog.writes.word >= words ? { ...prog, writes: null } : prog;
     yield {
       ...one,
       args,
@@ -43,9 +54,14 @@ function* fewerArgs(one: ImageCase): Iterable<ImageCase> {
     };
   }
   for (const [i, arg] of one.args.entries()) {
-    if (arg.sizeBytes !== 8) yield { ...one, args: one.args.with(i, PLAIN_VALUE) };
-    else if (arg.signed) yield { ...one, args: one.args.with(i, PLAIN_VALUE) };
+    // A struct that becomes a word moves what is behind it.
+    if (arg.sizeBytes > 8 && programsWrite(one)) continue;
+    if (arg.sizeBytes !== 8 || arg.signed) yield { ...one, args: one.args.with(i, PLAIN_VALUE) };
   }
+}
+
+function programsWrite(one: ImageCase): boolean {
+  return KINDS.some((kind) => one[kind].some(({ writes }) => writes !== null));
 }
 
 function* plainerPrograms(one: ImageCase): Iterable<ImageCase> {
@@ -63,6 +79,8 @@ function* plainerProgram(prog: ProgramCase, kind: Kind): Iterable<ProgramCase> {
   if (prog.running) yield { ...prog, running: false };
   if (!prog.jited) yield { ...prog, jited: true };
   if (prog.sleepable) yield { ...prog, sleepable: false };
+  if (prog.kind !== HelperPair.RECUR) yield { ...prog, kind: HelperPair.RECUR };
+  if (prog.cookie !== '0x0') yield { ...prog, cookie: '0x0' };
   if (prog.wantsIp) yield { ...prog, wantsIp: false };
   const plain = kind === 'fmodRet' && BigInt(prog.returns) !== 0n ? ['0x0', '0x1'] : ['0x0'];
   for (const returns of plain) {
@@ -73,6 +91,10 @@ function* plainerProgram(prog: ProgramCase, kind: Kind): Iterable<ProgramCase> {
 function* plainerCase(one: ImageCase): Iterable<ImageCase> {
   const { placing, registers, returns } = one;
   if (one.flags !== null && flagsOf({ ...one, flags: null }) === one.flags) yield { ...one, flags: null };
+  for (const [name, on] of Object.entries(one.config)) {
+    if (on === true)
+      yield { ...one, config: { ...one.config, [name]: PLAIN_CONFIG[name as keyof typeof PLAIN_CONFIG] } };
+  }
   if (one.retired) yield { ...one, retired: false };
   if (one.statistics) yield { ...one, statistics: false };
   if (one.watched) yield { ...one, watched: false };
@@ -86,6 +108,7 @@ function* plainerCase(one: ImageCase): Iterable<ImageCase> {
     args: registers.args.map((_, i) => plainWord(i)),
     saved: registers.saved.map((_, i) => plainWord(i + 6)),
     rax: plainWord(12),
+    stack: registers.stack.map((_, i) => plainWord(i + 15)),
     stackWords: 0,
     garbage: PLAIN_GARBAGE,
   };

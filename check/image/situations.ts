@@ -11,8 +11,10 @@ import {
   knownFlags,
   type ProgramCase,
   programsOf,
+  STACK_ARG_WORDS,
 } from './case.ts';
 import { BOUNDARIES } from './generate.ts';
+import { countWords } from './words.ts';
 
 /** What can happen to a call. */
 export const VARIANTS = [
@@ -64,16 +66,18 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
   };
   const hasResult =
     (flagsOf(plain) & knownFlags(plain.revision) & (TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET)) !== 0;
-  const words = plain.args.length + (hasResult ? 1 : 0);
+  const words = countWords(plain).all + (hasResult ? 1 : 0);
 
   add('plain', (one) => ({ ...one, watched: true }));
   for (const garbage of GARBAGE) {
-    const args = Array.from({ length: 6 }, () => hex64(random.pick(BOUNDARIES)));
+    const boundary = (): string => hex64(random.pick(BOUNDARIES));
+    const args = Array.from({ length: 6 }, boundary);
     const stackWords = STACK_WORDS[GARBAGE.indexOf(garbage)] ?? 0;
+    const stack = onStack(plain, boundary);
     const answers = { original: hex64(random.pick(BOUNDARIES)), body: hex64(random.pick(BOUNDARIES)) };
     add('arguments at their boundaries', (one) => ({
       ...one,
-      registers: { ...one.registers, args, garbage, stackWords },
+      registers: { ...one.registers, args, garbage, stackWords, stack },
       returns: answers,
     }));
   }
@@ -128,7 +132,14 @@ function ordinary(plain: ImageCase, random: Random): ImageCase {
   const one: ImageCase = {
     ...plain,
     // All 64 bits are random: a narrow argument has garbage above it.
-    registers: { args: words(), saved: words(), rax: word(), stackWords: 0, garbage: word() },
+    registers: {
+      args: words(),
+      saved: words(),
+      rax: word(),
+      stack: onStack(plain, word),
+      stackWords: 0,
+      garbage: word(),
+    },
     returns: { original: word(), body: word() },
     statistics: false,
     clock: hex64(CLOCK),
@@ -143,6 +154,12 @@ function ordinary(plain: ImageCase, random: Random): ImageCase {
     faults: false,
     returns: i >= firstFmod && i < lastFmod ? '0x0' : word(),
   }));
+}
+
+/** Words for arguments on the stack, where there are any. */
+function onStack(plain: ImageCase, word: () => string): readonly string[] {
+  const some = countWords(plain).stack > 0;
+  return Array.from({ length: STACK_ARG_WORDS }, () => (some ? word() : '0x0'));
 }
 
 function withPrograms(one: ImageCase, change: (prog: ProgramCase, index: number) => ProgramCase): ImageCase {

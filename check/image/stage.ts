@@ -13,29 +13,29 @@ import {
   BpfProg,
   BpfProgStats,
   BpfTrampImage,
+  BpfTrampRunCtx,
   PercpuRef,
   type RevisionName,
   type RuntimeBug,
 } from '../../jit/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
 import { Kallsyms, RuntimeText, TextPoker } from '../../tramp/index.ts';
-import { type ImageCase, programsOf } from './case.ts';
+import { type ImageCase, isCalledDirectly, programsOf, STACK_ARG_WORDS } from './case.ts';
 import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
-import { CALLER_BYTES, CaseRecord, Control, FILL, SAVED, Script } from './log.ts';
+import { CALLER_BYTES, CaseRecord, Control, FILL, OUTER_COOKIE, SAVED, Script } from './log.ts';
 import type { Callers, Place } from './place.ts';
+import { shapeOf } from './shape.ts';
 import type { Values } from './values.ts';
 
 /** Bytes of log: what a batch of the largest cases takes, and one case that does not end. */
 const LOG_BYTES = 4 << 20;
 const SCRIPT_BYTES = 1 << 20;
 /** Room for the code of the driver, the launcher and the recorders. */
-const GUEST_BYTES = 8192;
+const GUEST_BYTES = 16384;
 /** Words of stack that the oracle follows: as many above the driver's rsp, and below it. */
 const STACK_ABOVE = 4;
-const STACK_BELOW = 156;
-/** One word below the context. */
-const CTX_FROM = 0xffff_ffff_ffff_fff8n;
+const STACK_BELOW = 196;
 /** What Kernel: percpu_ref_init counts beside the reference of the owner. */
 const PERCPU_COUNT_BIAS = 1n << 63n;
 
@@ -101,6 +101,10 @@ export class Stage {
   readonly #references: number;
   readonly #stats: number;
   readonly #active: number;
+  /** Per-CPU offset of the counter of calls. */
+  readonly callDepth: number;
+  /** Per-CPU offset of what counts returns through the thunk. */
+  readonly thunks: number;
   readonly #counters: Uint32Array;
   readonly #wide: BigUint64Array;
   readonly #noCounters: Uint8Array;
@@ -129,12 +133,20 @@ export class Stage {
     this.#scriptsAddress = memory.vmalloc(SCRIPT_BYTES, 'scripts');
     this.#scripts = words(memory.bytes(this.#scriptsAddress, SCRIPT_BYTES));
 
+    const runCtx = memory.vmalloc(BpfTrampRunCtx.size, "an outer program's run_ctx");
+    memory.writeU64(addrAdd(runCtx, BpfTrampRunCtx.bpfCookie), OUTER_COOKIE);
+    this.callDepth = percpu.alloc(8, 8);
+    this.thunks = percpu.alloc(8, 8);
     const origin = memory.allocKernelText(GUEST_BYTES, 'driver');
     this.guest = guestCode(origin, {
       control: this.#controlAddress,
       clock: this.runtime.clockAddress,
       currentTask: percpu.vars.currentTask,
       mightFaultSplats: this.runtime.splatsOffset,
+      callDepth: revision === 'v6.12' ? this.callDepth : undefined,
+      thunks: this.thunks,
+      runCtx,
+      stackArgs: revision === 'v6.12',
     });
     machine.patchText(origin, this.guest.bytes);
 
@@ -157,10 +169,12 @@ export class Stage {
       driverReturn: this.guest.driverReturn,
       nestedReturn: this.guest.nestedReturn,
       behind: this.guest.behind,
+      runCtx,
     };
     const own = memory.bytes(rsp, CALLER_BYTES);
     words(own).fill(FILL);
     this.addFixture("the caller's stack", own);
+    this.addFixture("an outer program's run_ctx", memory.bytes(runCtx, BpfTrampRunCtx.size));
   }
 
   static async open(options: StageOptions): Promise<Stage> {
@@ -232,13 +246,18 @@ export class Stage {
     record[at + CaseRecord.clock / 8] = values.clock;
     record[at + CaseRecord.rax / 8] = values.rax;
     record[at + CaseRecord.garbage / 8] = values.garbage;
-    record[at + CaseRecord.stackBytes / 8] = BigInt(8 * one.registers.stackWords);
-    record[at + CaseRecord.ctxFrom / 8] = CTX_FROM;
-    record[at + CaseRecord.ctxWords / 8] = BigInt(one.args.length + 2);
+    const { ctxFrom, ctxWords, stackWords } = shapeOf(one);
+    record[at + CaseRecord.entry / 8] = isCalledDirectly(one) ? place.image : this.guest.launcher;
+    record[at + CaseRecord.stackBytes / 8] = BigInt(8 * (one.registers.stackWords + STACK_ARG_WORDS));
+    record[at + CaseRecord.ctxFrom / 8] = BigInt.asUintN(64, BigInt(8 * ctxFrom));
+    record[at + CaseRecord.ctxWords / 8] = BigInt(ctxWords);
+    record[at + CaseRecord.stackWords / 8] = BigInt(stackWords);
     record[at + CaseRecord.originalReply / 8] = values.original;
     record[at + CaseRecord.bodyReply / 8] = values.body;
     record.set(values.args, at + CaseRecord.args / 8);
     record.set(values.inner, at + CaseRecord.innerArgs / 8);
+    record.set(values.stack, at + CaseRecord.stackArgs / 8);
+    record.set(values.innerStack, at + CaseRecord.innerStackArgs / 8);
     record.set(values.saved, at + CaseRecord.saved / 8);
     const programs = programsOf(one);
     for (let i = 0; i < programs.length; i++) {

@@ -5,19 +5,23 @@
 
 import type { Fault, RegisterName } from '../../emu/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
+import { effectsOf } from './decode.ts';
 import { CALLER_BYTES } from './log.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
 
 /** How far below rsp a write is noticed, bytes. */
 const BELOW_BYTES = 256;
 
-/** A write that an image may not do. */
+/** A return address that is skipped: above the frame, and still the image's business. */
+const LEAVING_BYTES = 8;
+
+/** Something that an image may not do, whatever comes of it. */
 export interface Violation {
-  readonly rule: 'writes-below-rsp' | 'writes-outside-frame';
+  readonly rule: 'writes-below-rsp' | 'writes-outside-frame' | 'foreign-state' | 'no-fault';
   /** Bytes from the image's start to the instruction. */
   readonly offset: number;
-  /** Where it wrote, relative to rsp before the instruction. */
-  readonly fromRsp: number;
+  /** What it did, in words. */
+  readonly what: string;
 }
 
 /** The image is about to execute an instruction. */
@@ -76,12 +80,14 @@ export function stepThrough(
   // Whatever an image of any frame can reach, and what lies below it.
   const base = addrAdd(lowest, -BELOW_BYTES);
   const size = Number(driverRsp - base) + CALLER_BYTES;
-  const stack = stage.machine.memory.bytes(base, size);
+  const { memory } = stage.machine;
+  const stack = memory.bytes(base, size);
   const before = new Uint8Array(size);
   const { image } = ready.seat.place;
   const end = image + BigInt(length);
   const violations: Violation[] = [];
   const trace: TracePoint[] = [];
+  const looked = new Set<number>();
   /** Where in the stack each image's own part ends, the innermost call last. */
   const entries: number[] = [];
 
@@ -93,7 +99,16 @@ export function stepThrough(
     let rsp = 0;
     if (inside) {
       rsp = Number(cpu.regs.get('rsp') - base);
+      // Those that returned through a thunk are gone.
+      while (rsp > (entries.at(-1) ?? size) + LEAVING_BYTES) entries.pop();
       if (offset === 0) entries.push(rsp);
+      if (!looked.has(offset)) {
+        looked.add(offset);
+        // An emulator executes some things that no CPU does, and not all state is in the log.
+        const { valid, foreign } = effectsOf(memory.bytes(image, length).subarray(offset));
+        if (!valid) violations.push({ rule: 'no-fault', offset, what: 'is no instruction' });
+        else if (foreign) violations.push({ rule: 'foreign-state', offset, what: 'uses other registers' });
+      }
       before.set(stack);
       if (keep) {
         const regs = Object.fromEntries(REGISTERS.map((name) => [name, cpu.regs.get(name)]));
@@ -111,7 +126,7 @@ export function stepThrough(
       const entry = entries.at(-1) ?? size;
       const low = Math.max(0, Math.min(rsp, after, size));
       const note = (rule: Violation['rule'], at: number): void => {
-        if (at >= 0) violations.push({ rule, offset, fromRsp: at - rsp });
+        if (at >= 0) violations.push({ rule, offset, what: `writes at ${fromRsp(at - rsp)}` });
       };
       note('writes-below-rsp', firstChange(before, stack, Math.max(0, low - BELOW_BYTES), low));
       note('writes-outside-frame', firstChange(before, stack, entry, size));
@@ -123,6 +138,10 @@ export function stepThrough(
   }
   const ended = { from: stage.logStart(ready.seat.number), to: stage.cursor, fault };
   return { ended, violations, trace, stackStart: base };
+}
+
+function fromRsp(distance: number): string {
+  return `rsp${distance < 0 ? '-' : '+'}0x${Math.abs(distance).toString(16)}`;
 }
 
 /** The first byte that differs between two offsets; negative when none does. */

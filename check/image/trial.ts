@@ -5,6 +5,7 @@ import type { Finding } from '../finding.ts';
 import { blame, placeOf } from './blame.ts';
 import type { Counters, Expectation } from './expectation.ts';
 import { judge, type Verdict } from './judge.ts';
+import type { Callers } from './place.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
 import { type Stepped, stepThrough, type Violation } from './step-through.ts';
 
@@ -44,6 +45,7 @@ export interface Tried extends Remains {
   readonly image: Uint8Array;
   /** The guest code around it. */
   readonly guest: { readonly start: Kaddr; readonly bytes: number };
+  readonly callers: Callers;
   readonly expectation: Expectation;
   /** The log's words; what belongs to the case begins at `ended.from`. */
   readonly log: BigUint64Array;
@@ -115,6 +117,7 @@ function call(
     ready,
     image,
     guest: { start: stage.guest.start, bytes: stage.guest.bytes.length },
+    callers: stage.callers,
     expectation,
     log: stage.log,
     ended,

@@ -3,12 +3,23 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { IMAGE_FAMILY, IMAGE_RULES, type ImageRule, Random, type Suspects } from '../../check/index.ts';
-import { type Emission, piece, type Revision, type RevisionName, revisions } from '../../jit/index.ts';
+import {
+  type Emission,
+  type Piece,
+  piece,
+  type Revision,
+  type RevisionName,
+  revisions,
+  type TrampolineConfig,
+} from '../../jit/index.ts';
 import { EMITTER_MUTANTS } from '../../jit/mutants/index.ts';
 import { Bug } from '../../lib/index.ts';
 
 const RULES = Object.keys(IMAGE_RULES) as ImageRule[];
-const REVISIONS: readonly RevisionName[] = ['v5.13', 'v5.15'];
+/** Where a rule is broken that all revisions have, and where one that came with v6.1 or v6.12. */
+const OLD: readonly RevisionName[] = ['v5.13', 'v5.15'];
+const V6: readonly RevisionName[] = ['v6.1', 'v6.12'];
+const V6_12: readonly RevisionName[] = ['v6.12'];
 const SEED = 12;
 /** Cases that a rule has to be broken in. */
 const MOST = 512;
@@ -17,14 +28,30 @@ const PORTION = 32;
 /** Emitters with something put in place of their last instruction. */
 function ending(...bytes: readonly number[]): Suspects {
   const ret = piece('ret', ({ asm }: Emission) => asm.raw(bytes));
-  const change = (name: RevisionName): Revision => ({ ...revisions[name], ret });
-  return { emitters: Object.fromEntries(REVISIONS.map((name) => [name, change(name)])) };
+  return changed(OLD, (revision) => ({ ...revision, ret }));
 }
 
-function mutant(id: string): Suspects {
+function changed(names: readonly RevisionName[], change: (revision: Revision) => Revision): Suspects {
+  return { emitters: Object.fromEntries(names.map((name) => [name, change(revisions[name])])) };
+}
+
+/** Emitters that believe that the kernel is built otherwise than it is. */
+function builtOtherwise(names: readonly RevisionName[], config: TrampolineConfig): Suspects {
+  const otherwise =
+    (own: Piece): Piece =>
+    (emission) =>
+      own({ ...emission, config: { ...emission.config, ...config } });
+  return changed(names, (revision) => ({
+    ...revision,
+    prologue: otherwise(revision.prologue),
+    ret: otherwise(revision.ret),
+  }));
+}
+
+function mutant(id: string, names: readonly RevisionName[] = OLD): Suspects {
   const found = EMITTER_MUTANTS.find((candidate) => candidate.id === id);
   if (found === undefined) throw new Bug(`no mutant ${id}`);
-  return { emitters: Object.fromEntries(REVISIONS.map((name) => [name, found.apply(revisions[name])])) };
+  return changed(names, found.apply);
 }
 
 const BREAKERS: Readonly<Record<ImageRule, Suspects>> = {
@@ -58,6 +85,8 @@ const BREAKERS: Readonly<Record<ImageRule, Suspects>> = {
   // mov [rsp+0x18], rax; ret
   'writes-outside-frame': ending(0x48, 0x89, 0x44, 0x24, 0x18, 0xc3),
   'writes-below-rsp': mutant('frame-written-before-taken'),
+  // xorps xmm0, xmm0; ret
+  'foreign-state': ending(0x0f, 0x57, 0xc0, 0xc3),
   'retired-epilogue': mutant('ip-epilogue-behind-exit'),
   // push rcx; ret
   'call-target': ending(0x51, 0xc3),
@@ -71,6 +100,30 @@ const BREAKERS: Readonly<Record<ImageRule, Suspects>> = {
   statistics: { bugs: ['miss-counted-twice'] },
   'reader-sections': { bugs: ['no-rcu-read-lock'] },
   'image-reference': { bugs: ['ref-not-put'] },
+  'arg-count': mutant('C15', V6),
+  'run-ctx': mutant('run-ctx-exit-word-up', V6),
+  cookie: mutant('run-ctx-cookie-of-first', V6),
+  'helper-pair': mutant('pair-plain-for-cgroup', V6),
+  'stack-arguments': mutant('words-stack-not-passed', V6_12),
+  'tail-call-count': mutant('C11', V6),
+  endbr: builtOtherwise(['v6.1'], { ibt: false }),
+  'return-hardening': builtOtherwise(V6, { rethunk: false, sls: false }),
+  'call-depth': changed(V6_12, (revision) => ({
+    ...revision,
+    call: ({ asm }, target, name) => asm.call(target, name),
+  })),
+};
+
+const SINCE: Readonly<Partial<Record<ImageRule, readonly RevisionName[]>>> = {
+  'arg-count': V6,
+  'run-ctx': V6,
+  cookie: V6,
+  'helper-pair': V6,
+  'stack-arguments': V6_12,
+  'tail-call-count': V6,
+  endbr: V6,
+  'return-hardening': V6,
+  'call-depth': V6_12,
 };
 
 /** Where something else is wrong as well when this is: what breaks the rule breaks others in other calls. */
@@ -91,7 +144,7 @@ describe('rules', () => {
     const seen = new Set<string>();
     for (let from = 0; from < MOST && !seen.has(rule); from += PORTION) {
       const cases = Array.from({ length: PORTION }, (_, i) =>
-        IMAGE_FAMILY.generate(new Random(SEED, from + i), { revisions: REVISIONS }),
+        IMAGE_FAMILY.generate(new Random(SEED, from + i), { revisions: SINCE[rule] ?? OLD }),
       );
       for (const { findings } of await runner.run(cases)) {
         for (const finding of findings) seen.add(finding.rule);
