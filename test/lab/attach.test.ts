@@ -211,7 +211,8 @@ describe('what is refused changes nothing', () => {
       expect(kernelError(() => lab.attach(kind, 'f', probe)).code).toBe('ENOTSUPP');
     }
     expect(stateOf(lab)).toEqual(before);
-    expect(() => lab.call('f', [1, 2, 3, 4, 5, 6, 7])).toThrow('7 arguments: at most 6 go in registers');
+    // it is called all the same: the seventh is on the stack
+    expect(lab.call('f', [1, 2, 3, 4, 5, 6, 7]).ret).toBe(1n);
     probe.put();
   });
 
