@@ -11,8 +11,17 @@ import { mapShared, memfdCreate, type Pointer, punchHole, unmapShared } from './
 
 const SLOTS_BYTES = NR_SLOTS * SLOT_BYTES;
 
+/** The file, and what of it can be used again. */
+interface SharedFile {
+  readonly fd: number;
+  /** Offsets of what was given back, by size. */
+  readonly free: Map<number, number[]>;
+  open: boolean;
+}
+
 /** A part of the file. */
 interface Extent {
+  readonly file: SharedFile;
   /** Where in the file, and where the host has it. */
   readonly offset: number;
   readonly pointer: Pointer;
@@ -34,32 +43,43 @@ export class NativeBlock implements HostBlock {
   }
 }
 
+/**
+ * Memory goes when no view of it is left: views of a closed machine are harmless. One registry for all
+ * machines: one that belonged to a machine would be collected together with it, and forget what is left.
+ */
+const collected: FinalizationRegistry<Extent> = new FinalizationRegistry(giveBack);
+
+function giveBack({ file, offset, pointer, sizeBytes }: Extent): void {
+  unmapShared(pointer, sizeBytes);
+  if (!file.open) return;
+  punchHole(file.fd, offset, sizeBytes);
+  const free = file.free.get(sizeBytes) ?? [];
+  free.push(offset);
+  file.free.set(sizeBytes, free);
+}
+
 export class SharedMemory {
   readonly fd: number;
   /** The host's address of the slots. */
   readonly slots: Pointer;
   readonly slotsBuffer: ArrayBuffer;
   #end: number = SLOTS_BYTES;
-  /** Offsets of what was given back, by size. */
-  readonly #free: Map<number, number[]> = new Map();
-  /** Memory goes when no view of it is left: views of a closed machine are harmless. */
-  readonly #collected: FinalizationRegistry<Extent>;
-  #open: boolean = true;
+  readonly #file: SharedFile;
 
   /** @throws InputError when the host refuses */
   constructor() {
-    this.#collected = new FinalizationRegistry((extent) => this.#giveBack(extent));
     this.fd = memfdCreate('tramplab-guest');
+    this.#file = { fd: this.fd, free: new Map(), open: true };
     ftruncateSync(this.fd, SLOTS_BYTES);
     this.slots = mapShared(this.fd, 0, SLOTS_BYTES);
-    this.slotsBuffer = this.#view({ offset: 0, pointer: this.slots, sizeBytes: SLOTS_BYTES });
+    this.slotsBuffer = this.#view(0, this.slots, SLOTS_BYTES);
   }
 
   /** Zeroed memory, whole pages. @throws InputError when the host refuses */
   alloc(sizeBytes: number, lanes: number, usedBytes: number): NativeBlock {
-    const offset = this.#free.get(sizeBytes)?.pop() ?? this.#grow(sizeBytes);
+    const offset = this.#file.free.get(sizeBytes)?.pop() ?? this.#grow(sizeBytes);
     const pointer = mapShared(this.fd, offset, sizeBytes);
-    const buffer = this.#view({ offset, pointer, sizeBytes });
+    const buffer = this.#view(offset, pointer, sizeBytes);
     return new NativeBlock(new Uint8Array(buffer), offset, lanes, usedBytes);
   }
 
@@ -70,24 +90,15 @@ export class SharedMemory {
     return offset;
   }
 
-  #view(extent: Extent): ArrayBuffer {
-    const buffer = koffi.view(extent.pointer, extent.sizeBytes);
-    this.#collected.register(buffer, extent);
+  #view(offset: number, pointer: Pointer, sizeBytes: number): ArrayBuffer {
+    const buffer = koffi.view(pointer, sizeBytes);
+    collected.register(buffer, { file: this.#file, offset, pointer, sizeBytes });
     return buffer;
   }
 
-  #giveBack({ offset, pointer, sizeBytes }: Extent): void {
-    unmapShared(pointer, sizeBytes);
-    if (!this.#open) return;
-    punchHole(this.fd, offset, sizeBytes);
-    const free = this.#free.get(sizeBytes) ?? [];
-    free.push(offset);
-    this.#free.set(sizeBytes, free);
-  }
-
   close(): void {
-    if (!this.#open) return;
-    this.#open = false;
+    if (!this.#file.open) return;
+    this.#file.open = false;
     closeSync(this.fd);
   }
 }

@@ -2,8 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
-import type { Machine, Vcpu } from '../../../emu/index.ts';
+import { createMachine, type Machine, type Vcpu } from '../../../emu/index.ts';
 import { addrAdd, InputError, kaddr } from '../../../lib/index.ts';
 import * as x86 from '../code.ts';
 import { type MakeMachine, machine as make, nativeMissing, place } from '../machines.ts';
@@ -246,6 +249,29 @@ describe.skipIf(nativeMissing !== undefined)('native', () => {
       expect(runners()).toContain(pid);
       on.close();
       expect(runners()).not.toContain(pid);
+    });
+
+    test('close leaves no memory behind, once it is collected', async () => {
+      setFlagsFromString('--expose-gc');
+      const collect = runInNewContext('gc') as () => void;
+      const mappings = async (): Promise<number> => {
+        // What is found to be garbage is given back in a later turn of the event loop.
+        for (let turn = 0; turn < 5; turn++) {
+          collect();
+          await setImmediate();
+        }
+        return readFileSync('/proc/self/maps', 'utf8').split('/memfd:tramplab-guest').length;
+      };
+      const use = async (): Promise<void> => {
+        const on = await createMachine({ engine: 'native' });
+        expect(cpu(on).call(place(on, x86.code(x86.movEax(4), x86.ret))).ret).toBe(4n);
+        on.close();
+      };
+      await use();
+      const before = await mappings();
+      for (let i = 0; i < 5; i++) await use();
+      // A machine has a dozen; the last one may still be on the stack.
+      expect(await mappings()).toBeLessThan(before + 20);
     });
   });
 
