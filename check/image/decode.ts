@@ -24,6 +24,8 @@ export interface Effects {
   readonly reads: readonly RegisterName[];
   readonly stores: readonly MemoryUse[];
   readonly loads: readonly MemoryUse[];
+  /** It uses registers that are not general ones, or memory by a segment with a base of its own. */
+  readonly foreign: boolean;
   readonly flow: 'next' | 'call' | 'return' | 'jump' | 'branch' | 'other';
 }
 
@@ -107,6 +109,7 @@ export function effectsOf(bytes: Uint8Array): Effects {
       reads: named(read),
       stores: places(written),
       loads: places(read),
+      foreign: registers.some(({ register }) => fullName(iced, register) === undefined),
       flow: flows.get(insn.flowControl) ?? 'other',
     };
     for (const item of [...registers, ...memory]) item.free();

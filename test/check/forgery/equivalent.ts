@@ -90,15 +90,17 @@ function instructions(bytes: Uint8Array, base: bigint): readonly Instruction[] {
   return rows;
 }
 
+function isImpossible(address: bigint): boolean {
+  return address < 4096n || BigInt.asUintN(64, BigInt.asIntN(48, address)) !== address;
+}
+
 /** Behind the first call that a struct at no possible address is handed to. */
 function neverReached({ request }: Forged, rows: readonly Instruction[], offset: number): boolean {
-  const impossible = (address: bigint): boolean =>
-    address < 4096n || BigInt.asUintN(64, BigInt.asIntN(48, address)) !== address;
   const calls = rows.filter(({ flow }) => flow === 'call');
   const behind = (index: number): boolean => offset >= (calls[index]?.next ?? Number.POSITIVE_INFINITY);
   const callsOriginal = (request.flags & CALL_ORIG) !== 0;
-  if (callsOriginal && impossible(request.im)) return behind(0);
-  const program = programsIn(request).findIndex(({ prog }) => impossible(prog));
+  if (callsOriginal && isImpossible(request.im)) return behind(0);
+  const program = programsIn(request).findIndex(({ prog }) => isImpossible(prog));
   if (program < 0 || program >= request.fentry.length + request.fmodRet.length) return false;
   // Each program before it takes three calls: enter, the program, exit.
   return behind((callsOriginal ? 1 : 0) + 3 * program);
@@ -218,12 +220,19 @@ class Proof {
     const last = this.#rows.findLastIndex((row) => row.mnemonic === 'jne');
     if (request.fmodRet.length === 0 || first < 0) return false;
     const inChain = offset > (this.#rows[first]?.offset ?? 0) && offset <= (this.#rows[last]?.offset ?? 0);
-    if (!inChain) return false;
+    if (!inChain && !this.#isOriginal(target)) return false;
     const enters = Object.entries(request.helpers).some(
       ([name, at]) => at === target && name.startsWith('__bpf_prog_enter'),
     );
     // After test of the start time, je; after cmp of the result, jne.
+    // The original is called only when nobody has spoken.
+    if (flow === 'call' && this.#isOriginal(target)) return true;
     return (flow === 'call' && enters) || (flow === 'branch' && (mnemonic === 'jne' || mnemonic === 'je'));
+  }
+
+  #isOriginal(target: bigint | undefined): boolean {
+    const { origCall } = this.#one.request;
+    return this.#has(CALL_ORIG) && (target === origCall || target === origCall + 5n);
   }
 
   #equal(a: State, b: State, signs: ReadonlyMap<string, Sign>, one: Uint8Array, other: Uint8Array): boolean {
@@ -344,6 +353,8 @@ class Proof {
     if (stopA.target === undefined || stopA.target !== stopB.target || stopA.next !== stopB.next)
       return false;
     if (!this.#sameArguments(a, b, stopA.target)) return false;
+    // Nothing comes back from a helper that faults.
+    if (this.#faults(a, stopA.target)) return true;
     for (const state of [a, b]) {
       const rsp = state.frameOffset(state.get('rsp'));
       if (rsp === undefined) throw new Unprovable('rsp is not in the frame');
@@ -369,6 +380,14 @@ class Proof {
     if (this.#seen.has(key)) return true;
     this.#seen.add(key);
     return this.#equal(a, b, signs, one, other);
+  }
+
+  /** Whether a helper is handed a struct at no possible address. */
+  #faults(state: State, target: bigint): boolean {
+    const { helpers } = this.#one.request;
+    const name = Object.keys(helpers).find((key) => helpers[key] === target) ?? '';
+    const struct = /^#([0-9a-f]+)$/.exec(state.get('rdi'))?.[1];
+    return /_enter/.test(name) && struct !== undefined && isImpossible(BigInt(`0x${struct}`));
   }
 
   /** What a callee may look at. */

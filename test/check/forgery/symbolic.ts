@@ -229,6 +229,15 @@ function logic(state: State, insn: Instruction, first: Operand, second: Operand)
   const keeps =
     (equal && ['or', 'and', 'test'].includes(mnemonic)) ||
     (zero && ['cmp', 'sub', 'or', 'xor', 'add'].includes(mnemonic));
+  if (
+    other !== undefined &&
+    ['add', 'or', 'xor'].includes(mnemonic) &&
+    mine.every((byte) => byte === ZERO_BYTE)
+  ) {
+    write(state, first, other);
+    state.flags = { of: fromBytes(padded(other, 8)), sizeBytes: size };
+    return true;
+  }
   if (!keeps) return false;
   if (mnemonic !== 'test' && mnemonic !== 'cmp') write(state, first, mine);
   state.flags = { of: fromBytes(padded(mine, 8)), sizeBytes: size };
