@@ -42,7 +42,13 @@ const BAD: readonly (readonly [message: string, ...args: string[]])[] = [
   ['cpu: there is no CPU 2; the last one is 1', 'run', DEMO, ...CALL, '--cpus', '2', '--cpu', '2'],
   ['--steps: 1e3 is no whole number', 'run', DEMO, '--steps', '1e3'],
   ['--steps: 0 is no whole number', 'run', DEMO, '--steps', '0'],
-  ["'v5.14' is invalid. Allowed choices are v5.13, v5.15, v6.1, v6.12; see --help", 'run', DEMO, '--revision', 'v5.14'],
+  [
+    "'v5.14' is invalid. Allowed choices are v5.13, v5.15, v6.1, v6.12; see --help",
+    'run',
+    DEMO,
+    '--revision',
+    'v5.14',
+  ],
   ["'qemu' is invalid", 'run', DEMO, '--engine', 'qemu'],
   ['--attach: x: wanted KIND:FUNCTION=SOURCE', 'run', DEMO, '--attach', 'x'],
   [

@@ -77,8 +77,9 @@ describe.each(MANAGED_REVISIONS)('%s', (revision) => {
 
 /** One row per line. */
 function writeTable(table: Table): void {
-  const text = JSON.stringify(table, null, 1).replaceAll(/\[[\d\s,]+\]/g, (row) =>
-    row.replaceAll(/\s+/g, ' '),
-  );
+  const text = JSON.stringify(table, null, 2).replaceAll(/\[[\d\s,-]+\]/g, (row) => {
+    const numbers = row.slice(1, -1).split(',');
+    return `[${numbers.map((number) => number.trim()).join(', ')}]`;
+  });
   writeFileSync(TABLE, `${text}\n`);
 }
