@@ -206,8 +206,13 @@ describe.each(['v6.1', 'v6.12'] as const)('%s', (revision) => {
     const before = stateOf(guest.kernel, [f]);
     guest.kernel.fail.arm('alloc-image');
     expect(errorOf(() => livepatch(guest.kernel, f.addr, patched))).toMatchObject({ code: 'ENOMEM' });
+    // but the trampoline is noted as shared, as in the kernel: the next image calls by the return address
+    expect(tr.flags).toBe(CALLS | SHARE_IPMODIFY);
+    tr.flags = CALLS;
     expect(stateOf(guest.kernel, [f])).toEqual(before);
-    expect(call()).toBe(5n);
+    tr.flags |= SHARE_IPMODIFY;
+    link(add('fentry').prog, tr);
+    expect([tr.flags, call(), f.runs()]).toEqual([SHARES, 5n, 1n]);
   });
 
   test('what cannot be patched', () => {
