@@ -363,16 +363,16 @@ function placeImage(kernel: Kernel, tr: Trampoline, locksFtrace: boolean): Tramp
   const { curImage } = tr;
   const links = PROG_KINDS.flatMap((kind) => tr.links[kind]);
   /** Flags, then how much room they need. */
-  const prepare = (): { readonly made: Omit<TrampolineRequest, 'image' | 'im'> } => {
+  const prepare = (): Omit<TrampolineRequest, 'image' | 'im'> => {
     const asked = imageRequest(kernel, tr);
     if (rules.keepsFlags) tr.flags = asked.flags;
-    return { made: { ...asked, imageSize: imageSize(kernel, asked) } };
+    return { ...asked, imageSize: imageSize(kernel, asked) };
   };
-  let { made } = prepare();
-  let im = imageAlloc(kernel, tr.key, tr.selector, made.imageSize);
+  let request = prepare();
+  let im = imageAlloc(kernel, tr.key, tr.selector, request.imageSize);
   for (;;) {
     try {
-      im.write({ ...made, image: im.image, im: im.address }, links);
+      im.write({ ...request, image: im.image, im: im.address }, links);
       im.protect();
       warnOfNumber(kernel, tr);
       if (curImage !== undefined && bugs.has('early-put')) imagePut(kernel, curImage);
@@ -381,12 +381,13 @@ function placeImage(kernel: Kernel, tr: Trampoline, locksFtrace: boolean): Tramp
       return im;
     } catch (error) {
       const again = rules.ftrace === 'ops' && error instanceof KernelError && error.code === 'EAGAIN';
-      // nothing has reached it, so nobody need be waited for
+      // a page is written once more; a part of a pack may need another size
       const keeps = again && rules.imageMemory === 'page';
+      // nothing has reached it, so nobody need be waited for
       if (!keeps && !bugs.has(im.length === 0 ? 'L5-emit' : 'L5')) imageFree(kernel, im);
       if (!again) throw error;
-      ({ made } = prepare());
-      if (!keeps) im = imageAlloc(kernel, tr.key, tr.selector, made.imageSize);
+      request = prepare();
+      if (!keeps) im = imageAlloc(kernel, tr.key, tr.selector, request.imageSize);
     }
   }
 }
