@@ -145,8 +145,10 @@ export class ImageChecker {
     }
     const sites = sitesOf(image, own);
     const unjudged: string[] = [];
-    const judged = calls.filter(({ one }) => !one.retired || sites.ipAfterCall !== null);
-    if (judged.length < calls.length) {
+    const counts = this.#theatre.places.countsAtomically(image.request);
+    const judged = calls.filter(({ one }) => !one.retired || (counts && sites.ipAfterCall !== null));
+    if (!counts) unjudged.push('image-reference: im is in text of the machine, where nothing can be counted');
+    else if (judged.length < calls.length) {
       unjudged.push(
         'retired-epilogue: ip_after_call and ip_epilogue are not known; give ipAfterCall and ipEpilogue',
       );

@@ -108,6 +108,11 @@ export class GivenPlaces {
     this.#placed.push({ start, sizeBytes: code.length });
   }
 
+  /** Whether an image's references can be counted in its struct: not where our own text is. */
+  countsAtomically({ im }: TrampolineRequest): boolean {
+    return this.#stage.machine.memory.regionAt(im)?.perms !== 'rx';
+  }
+
   /** Takes away all text: what strays into it later is found out. */
   clear(): void {
     for (const { start, sizeBytes } of this.#placed) {

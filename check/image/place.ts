@@ -1,6 +1,8 @@
 import type { HelperAddresses } from '../../jit/index.ts';
 import type { Kaddr } from '../../lib/index.ts';
 
+const LAST_PAGE = 0xffff_ffff_ffff_f000n;
+
 /** Where everything that an image names is. */
 export interface Place {
   readonly image: Kaddr;
@@ -36,9 +38,12 @@ export interface Callers {
   readonly runCtx: Kaddr;
 }
 
-/** Whether a struct can be at an address: not at null, and only where x86 has addresses at all. */
+/**
+ * Whether a struct can be at an address: not at null, not in the last page, where error pointers point, and only where
+ * x86 has addresses at all.
+ */
 export function canHoldData(address: Kaddr): boolean {
-  return address >= 4096n && isCanonical(address);
+  return address >= 4096n && address < LAST_PAGE && isCanonical(address);
 }
 
 /** 48 bits, sign-extended. */

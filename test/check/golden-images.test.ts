@@ -14,7 +14,7 @@ interface GoldenImage extends GivenImage {
   readonly group: string;
 }
 
-const REVISIONS = ['v5.13', 'v5.15'] as const satisfies readonly RevisionName[];
+const REVISIONS = ['v5.13', 'v5.15', 'v6.1', 'v6.12'] as const satisfies readonly RevisionName[];
 
 function imagesOf(revision: RevisionName): readonly GoldenImage[] {
   return trampolineVectors(revision).flatMap((vector) =>
@@ -55,6 +55,41 @@ const COUNTS: Readonly<
       'programs write their context': 445,
     },
   },
+  'v6.1': {
+    images: 495,
+    calls: {
+      plain: 495,
+      'arguments at their boundaries': 1485,
+      'fmod_ret speaks': 884,
+      'one program recurs': 462,
+      'all programs recur': 462,
+      statistics: 1683,
+      retired: 353,
+      'retired, and fmod_ret speaks': 422,
+      'a program calls again': 873,
+      'programs write their context': 447,
+    },
+  },
+  'v6.12': {
+    images: 690,
+    calls: {
+      plain: 690,
+      'arguments at their boundaries': 2070,
+      'fmod_ret speaks': 1442,
+      'one program recurs': 641,
+      'all programs recur': 641,
+      statistics: 2142,
+      retired: 501,
+      'retired, and fmod_ret speaks': 688,
+      'a program calls again': 1232,
+      'programs write their context': 623,
+    },
+  },
+};
+
+/** Where a rule cannot be judged: one vector's struct bpf_tramp_image has the address of our own text. */
+const UNJUDGED: Readonly<Partial<Record<RevisionName, readonly string[]>>> = {
+  'v6.1': ['image-reference: im is in text of the machine, where nothing can be counted'],
 };
 
 describe.each(REVISIONS)('images of %s', (revision) => {
@@ -76,7 +111,7 @@ describe.each(REVISIONS)('images of %s', (revision) => {
       calls[variant] = (calls[variant] ?? 0) + 1;
     }
     expect({ images: reports.length, calls }).toEqual(COUNTS[revision]);
-    expect(reports.flatMap(({ unjudged }) => unjudged)).toEqual([]);
+    expect(reports.flatMap(({ unjudged }) => unjudged)).toEqual(UNJUDGED[revision] ?? []);
   });
 
   test('none breaks a rule', () => {
