@@ -79,12 +79,14 @@ const RIP_WORD = (Offset.values + 8 * RIP_INDEX) / 4;
 
 /**
  * Translations are never given back: libunicorn ends with a segmentation fault when a gigabyte of them is
- * full. So an instance is replaced when this much text was changed that it may have translated, each change
+ * full. So an instance is replaced when this much changed text was run that it may have translated, each change
  * counted as CHANGE_BYTES or more: about 100 MB of translations, and 3 ms for another instance.
  */
 const STALE_BYTES = 2 << 20;
 const CHANGE_BYTES = 256;
 const LARGEST_CHANGE_BYTES = 1024;
+/** What is translated along with one instruction at most, on the average. */
+const BLOCK_BYTES = 16;
 
 /** Bit 1 is always set; interrupts, direction and all arithmetic flags clear. */
 const CLEAR_RFLAGS = 2n;
@@ -217,7 +219,9 @@ class UnicornCpu implements EngineCpu {
    * stays pending inside the CPU, and the next one would be a double fault.
    */
   #tainted: boolean = false;
-  #ranSinceChange: boolean = false;
+  /** Text changed since the last run, which the next one may translate. */
+  #changedBytes: number = 0;
+  /** Changed text that was run since the instance was opened. */
   #staleBytes: number = 0;
 
   constructor(home: CpuHome) {
@@ -257,9 +261,7 @@ class UnicornCpu implements EngineCpu {
 
   /** Text was changed that this vCPU may have translated: see STALE_BYTES. */
   textChanged(lengthBytes: number): void {
-    if (!this.#ranSinceChange) return;
-    this.#ranSinceChange = false;
-    this.#staleBytes += CHANGE_BYTES + Math.min(lengthBytes, LARGEST_CHANGE_BYTES);
+    this.#changedBytes += CHANGE_BYTES + Math.min(lengthBytes, LARGEST_CHANGE_BYTES);
     if (this.#staleBytes < STALE_BYTES) return;
     const context = this.saveContext();
     this.#library.uc_close(this.uc);
@@ -307,7 +309,6 @@ class UnicornCpu implements EngineCpu {
   run(budget: number, stopAt?: Kaddr): EngineStop {
     const block = this.#block;
     const { words } = block;
-    this.#ranSinceChange = true;
     block.budget = budget;
     if (stopAt !== undefined) block.stopAt = stopAt;
 
@@ -322,6 +323,11 @@ class UnicornCpu implements EngineCpu {
 
     if (stopAt !== undefined) block.stopAt = NOWHERE;
     const started = budget - block.budget;
+    if (this.#changedBytes > 0) {
+      // No more is translated than what was run, and the rest of its blocks.
+      this.#staleBytes += Math.min(this.#changedBytes, CHANGE_BYTES + BLOCK_BYTES * started);
+      this.#changedBytes = 0;
+    }
     if (error === UcErr.OK && words[Offset.stopped / 4] === StopCode.none) {
       if (words[RIP_WORD] === UNTIL && words[RIP_WORD + 1] === 0) return this.#nullFetch(started);
       this.executed = started - 1;
