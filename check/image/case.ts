@@ -180,6 +180,11 @@ export function programsOf({ fentry, fmodRet, fexit }: ImageCase): readonly Prog
   return [...fentry, ...fmodRet, ...fexit];
 }
 
+/** Which of the two places the traced function is called from: both come up. */
+export function usesOtherLauncher({ registers }: ImageCase): boolean {
+  return registers.stackWords % 2 === 1;
+}
+
 /** One line: what is traced, by what, and what is out of the ordinary. */
 export function describe(one: ImageCase): string {
   const sizes = one.args.map(({ sizeBytes, signed }) => `${signed ? 's' : 'u'}${8 * sizeBytes}`).join(', ');

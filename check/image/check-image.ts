@@ -111,6 +111,7 @@ export class ImageChecker {
         `images of ${revision} cannot be judged; there are ${there}`,
       );
     }
+    requests.forEach(refuseConfig);
     const engine = options.engine ?? 'unicorn';
     return new ImageChecker(revision, engine, requests, await openTheatre(revision, engine, requests));
   }
@@ -228,6 +229,18 @@ export class ImageChecker {
     let smallest = found.case;
     for (let next = smaller(smallest); next !== undefined; next = smaller(smallest)) smallest = next;
     return { ...found, ...shows(smallest, true), case: smallest };
+  }
+}
+
+/** What can be emitted and not be judged. */
+function refuseConfig({ config, flags }: TrampolineRequest): void {
+  if (config?.callDepth !== undefined) {
+    const why = 'images that count calls cannot be judged at addresses of their own; leave it out';
+    throw new InputError('config.callDepth', undefined, why);
+  }
+  if (config?.cfi !== undefined && (flags & TrampFlag.INDIRECT) !== 0) {
+    const why = 'images behind a preamble cannot be judged; leave it out';
+    throw new InputError('config.cfi', undefined, why);
   }
 }
 

@@ -95,6 +95,9 @@ export interface Guest {
   readonly nestedReturn: Kaddr;
   /** Return address of the launcher's call of the image. */
   readonly behind: Kaddr;
+  /** A second one: what is reckoned from its return address leaves the parity flag otherwise. */
+  readonly otherLauncher: Kaddr;
+  readonly otherBehind: Kaddr;
   /** Where stubs go on, by what they stand for. */
   readonly recorders: Readonly<Record<Recorder, Kaddr>>;
   readonly bytes: Uint8Array;
@@ -128,7 +131,9 @@ export function guestCode(origin: Kaddr, surroundings: GuestSurroundings): Guest
   const asm = new Assembler(origin);
   const context: Context = { ...surroundings, asm };
   driver(context);
-  launcher(context);
+  launcher(context, 'launcher', 'behind');
+  otherParity(context);
+  launcher(context, 'otherLauncher', 'otherBehind');
   program(context);
   original(context);
   value(context);
@@ -146,6 +151,8 @@ export function guestCode(origin: Kaddr, surroundings: GuestSurroundings): Guest
     driverReturn: at('driverReturn'),
     nestedReturn: at('nestedReturn'),
     behind: at('behind'),
+    otherLauncher: at('otherLauncher'),
+    otherBehind: at('otherBehind'),
     recorders: {
       program: at('program'),
       original: at('original'),
@@ -184,9 +191,12 @@ const driver = piece('driver', (context: Context) => {
   asm.movImm64(r11, control);
   asm.mov(rax, ptr(r11, Control.flags));
   asm.aluImm32('or', rax, MARKER_FLAG);
+  asm.mov(r10, ptr(r11, Control.record));
+  asm.mov(rcx, ptr(r10, CaseRecord.garbage));
+  asm.aluImm32('and', rcx, ARITHMETIC_FLAGS);
+  asm.alu('or', rax, rcx, 'callers leave them as they like');
   asm.push(rax);
   asm.popfq();
-  asm.mov(r10, ptr(r11, Control.record));
   SAVED_REGS.forEach((reg, i) => {
     asm.mov(reg, ptr(r10, CaseRecord.saved + 8 * i));
   });
@@ -309,17 +319,30 @@ const logReturn = piece('return', (context: Context) => {
   asm.aluImm32('add', qword(ptr(r11, Control.cursor)), 8 * RETURN_WORDS.length);
 });
 
-const launcher = piece('launcher', (context: Context) => {
-  const { asm, control } = context;
-  here(context, 'launcher');
-  asm.movImm64(r11, control);
-  asm.mov(r11, ptr(r11, Control.record));
-  asm.mov(r11, ptr(r11, CaseRecord.image));
-  asm.callIndirect(r11);
-  here(context, 'behind');
-  asm.movImm64(r10, addrAdd(asm.origin, asm.offset));
-  logCallee(context, EventKind.body);
-  reply(context, CaseRecord.bodyReply);
+function launcher(context: Context, name: string, behind: string): void {
+  piece(name, (within: Context) => {
+    const { asm, control } = within;
+    here(within, name);
+    asm.movImm64(r11, control);
+    asm.mov(r11, ptr(r11, Control.record));
+    asm.mov(r11, ptr(r11, CaseRecord.image));
+    asm.callIndirect(r11);
+    here(within, behind);
+    asm.movImm64(r10, addrAdd(asm.origin, asm.offset));
+    logCallee(within, EventKind.body);
+    reply(within, CaseRecord.bodyReply);
+  })(context);
+}
+
+/** Bytes of a launcher up to its return address. */
+const LAUNCHER_BYTES = 20;
+
+/** Goes on until a launcher's return address, less a call, has an even number of bits in its lowest byte. */
+const otherParity = piece('other parity', ({ asm }: Context) => {
+  const isOdd = (byte: number): boolean =>
+    [...byte.toString(2)].filter((bit) => bit === '1').length % 2 === 1;
+  const site = (): number => (Number(asm.origin & 0xffn) + asm.offset + LAUNCHER_BYTES - SITE_BYTES) & 0xff;
+  while (isOdd(site())) asm.int3();
 });
 
 const original = piece('original', (context: Context) => {

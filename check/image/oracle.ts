@@ -18,6 +18,7 @@ import {
   type ProgramCase,
   programsOf,
   STACK_ARG_WORDS,
+  usesOtherLauncher,
 } from './case.ts';
 import {
   type Counters,
@@ -230,7 +231,7 @@ export class Oracle {
 
   /** Somebody calls the traced function; what it returns in rax. */
   #traced(args: BigUint64Array, returnAddress: Kaddr): Expected {
-    const { behind } = this.#callers;
+    const behind = this.#behind;
     const { ctx, ip, rbx, size } = this.#frame;
     const direct = isCalledDirectly(this.#one);
     this.#calls++;
@@ -400,7 +401,7 @@ export class Oracle {
       if (hasWords(this.#one.revision)) return word;
       return BigInt.asUintN(8 * (this.#words[at] as Word).widthBytes, word);
     };
-    this.#function(this.#callers.behind, this.#stack[this.#rsp], restored, rax);
+    this.#function(this.#behind, this.#stack[this.#rsp], restored, rax);
     return this.#values.body;
   }
 
@@ -685,6 +686,11 @@ export class Oracle {
   #pushWord(word: number): void {
     const at = 2 * (this.#rbp + word);
     this.#into.pushHalves(this.#halves[at] as number, this.#halves[at + 1] as number);
+  }
+
+  /** Return address into the traced function. */
+  get #behind(): Kaddr {
+    return usesOtherLauncher(this.#one) ? this.#callers.otherBehind : this.#callers.behind;
   }
 
   #address(index: number): Kaddr {

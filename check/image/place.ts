@@ -34,6 +34,7 @@ export interface Callers {
   readonly driverReturn: Kaddr;
   readonly nestedReturn: Kaddr;
   readonly behind: Kaddr;
+  readonly otherBehind: Kaddr;
   /** The run_ctx that is current before. */
   readonly runCtx: Kaddr;
 }

@@ -18,9 +18,9 @@ import {
   type RevisionName,
   type RuntimeBug,
 } from '../../jit/index.ts';
-import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
+import { addrAdd, alignUp, Bug, type Kaddr } from '../../lib/index.ts';
 import { Kallsyms, RuntimeText, TextPoker } from '../../tramp/index.ts';
-import { type ImageCase, isCalledDirectly, programsOf, STACK_ARG_WORDS } from './case.ts';
+import { type ImageCase, isCalledDirectly, programsOf, STACK_ARG_WORDS, usesOtherLauncher } from './case.ts';
 import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
 import { CALLER_BYTES, CaseRecord, Control, FILL, OUTER_COOKIE, SAVED, Script } from './log.ts';
@@ -31,8 +31,14 @@ import type { Values } from './values.ts';
 /** Bytes of log: what a batch of the largest cases takes, and one case that does not end. */
 const LOG_BYTES = 4 << 20;
 const SCRIPT_BYTES = 1 << 20;
-/** Room for the code of the driver, the launcher and the recorders. */
-const GUEST_BYTES = 16384;
+/** Room for the code of the driver, the launchers and the recorders, wherever in it they have to begin. */
+const GUEST_BYTES = 0x2_0000;
+/**
+ * Where the return address into the traced function is: so little behind a multiple of this that less 5 bytes is
+ * another one in its lower quarter.
+ */
+const RETURN_ALIGN = 0x1_0000;
+const RETURN_OFFSET = 2;
 /** Words of stack that the oracle follows: as many above the driver's rsp, and below it. */
 const STACK_ABOVE = 4;
 const STACK_BELOW = 196;
@@ -137,8 +143,8 @@ export class Stage {
     memory.writeU64(addrAdd(runCtx, BpfTrampRunCtx.bpfCookie), OUTER_COOKIE);
     this.callDepth = percpu.alloc(8, 8);
     this.thunks = percpu.alloc(8, 8);
-    const origin = memory.allocKernelText(GUEST_BYTES, 'driver');
-    this.guest = guestCode(origin, {
+    const room = memory.allocKernelText(GUEST_BYTES, 'driver');
+    const surroundings = {
       control: this.#controlAddress,
       clock: this.runtime.clockAddress,
       currentTask: percpu.vars.currentTask,
@@ -147,8 +153,11 @@ export class Stage {
       thunks: this.thunks,
       runCtx,
       stackArgs: revision === 'v6.12',
-    });
-    machine.patchText(origin, this.guest.bytes);
+    };
+    const { behind } = guestCode(room, surroundings);
+    const distance = Number(alignUp(behind, RETURN_ALIGN) - behind) + RETURN_OFFSET;
+    this.guest = guestCode(addrAdd(room, distance), surroundings);
+    machine.patchText(this.guest.start, this.guest.bytes);
 
     const statsBytes = BpfProgStats.size * units;
     const bytes = statsBytes + 8 * seats + 4 * units;
@@ -169,6 +178,7 @@ export class Stage {
       driverReturn: this.guest.driverReturn,
       nestedReturn: this.guest.nestedReturn,
       behind: this.guest.behind,
+      otherBehind: this.guest.otherBehind,
       runCtx,
     };
     const own = memory.bytes(rsp, CALLER_BYTES);
@@ -247,7 +257,7 @@ export class Stage {
     record[at + CaseRecord.rax / 8] = values.rax;
     record[at + CaseRecord.garbage / 8] = values.garbage;
     const { ctxFrom, ctxWords, stackWords } = shapeOf(one);
-    record[at + CaseRecord.entry / 8] = isCalledDirectly(one) ? place.image : this.guest.launcher;
+    record[at + CaseRecord.entry / 8] = isCalledDirectly(one) ? place.image : this.#launcher(one);
     record[at + CaseRecord.stackBytes / 8] = BigInt(8 * (one.registers.stackWords + STACK_ARG_WORDS));
     record[at + CaseRecord.ctxFrom / 8] = BigInt.asUintN(64, BigInt(8 * ctxFrom));
     record[at + CaseRecord.ctxWords / 8] = BigInt(ctxWords);
@@ -264,6 +274,10 @@ export class Stage {
       if (programs[i]?.running !== true) continue;
       this.#counters[this.#activeIndex(seat, place.programs[i]?.unit ?? 0)] = 1;
     }
+  }
+
+  #launcher(one: ImageCase): Kaddr {
+    return usesOtherLauncher(one) ? this.guest.otherLauncher : this.guest.launcher;
   }
 
   #activeIndex({ firstUnit }: Seat, unit: number): number {
