@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { JUDGED_REVISIONS } from '../../check/index.ts';
 import { file, tramplab, tramplabJson } from '../cli/support.ts';
 import { folder } from './support.ts';
 
@@ -23,9 +24,8 @@ describe('tramplab fuzz', () => {
     const args = ['fuzz', '--cases', '100', '--seed', '5', '--family', 'image'];
     const outcome = await tramplab(args, { cwd: folder() });
     expect(outcome).toMatchObject({ status: 0, stderr: '' });
-    expect(outcome.stdout).toMatch(
-      /^seed 5, v5\.13 and v5\.15 on unicorn\n100 cases, \d+ calls, 0 findings in /,
-    );
+    expect(outcome.stdout).toContain(`seed 5, ${JUDGED_REVISIONS.join(' and ')} on unicorn\n100 cases, `);
+    expect(outcome.stdout).toMatch(/^100 cases, \d+ calls, 0 findings in /m);
   });
 
   test('finds a mistake, and replay finds it again', async () => {
@@ -61,7 +61,7 @@ describe('tramplab fuzz', () => {
     [['--seed', '-1'], '--seed: -1 is no whole number'],
     [['--time', '5'], '--time: 5: wanted a time such as 90s, 10m or 8h'],
     [['--shard', '4/4'], '--shard: shards of 4 are 0 to 3, not 4'],
-    [['--revision', 'v6.1'], "option '--revision <name>' argument 'v6.1' is invalid"],
+    [['--revision', 'v4.4'], "option '--revision <name>' argument 'v4.4' is invalid"],
     [['--mutant', 'none'], 'there is no mutant none; --list names them'],
     [['--resume'], '--resume: needs --out, the folder to go on in'],
     [

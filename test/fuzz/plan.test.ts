@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { JUDGED_REVISIONS } from '../../check/index.ts';
 import { makePlan, type Plan, shardCases } from '../../fuzz/index.ts';
 import { blocksOf, differs, hasBlock, parsePlan, rangeOf } from '../../fuzz/plan.ts';
 
@@ -69,7 +70,7 @@ describe('a plan', () => {
     const pairs: [Partial<Plan>, string][] = [
       [{ seed: 2 }, 'seed 1, not 2'],
       [{ cases: 7 }, 'cases none, not 7'],
-      [{ revisions: ['v5.15'] }, 'revisions v5.13 and v5.15, not v5.15'],
+      [{ revisions: ['v5.15'] }, `revisions ${JUDGED_REVISIONS.join(' and ')}, not v5.15`],
       [{ shard: { index: 1, of: 2 } }, 'shard 0/1, not 1/2'],
     ];
     for (const [other, text] of pairs) expect(differs(plan, makePlan({ ...plan, ...other }))).toBe(text);
