@@ -273,14 +273,20 @@ function withoutProg(before: KernelState, gone: string): KernelState {
   const without = (names: readonly string[]): string[] => names.filter((name) => name !== gone);
   return {
     ...before,
-    trampolines: before.trampolines.map((one) => ({
-      ...one,
-      progs: {
+    trampolines: before.trampolines.map((one) => {
+      const progs = {
         fentry: without(one.progs.fentry),
         fmod_ret: without(one.progs.fmod_ret),
         fexit: without(one.progs.fexit),
-      },
-    })),
+      };
+      const none = (names: readonly string[]): bigint[] => names.map(() => 0n);
+      const cookies = {
+        fentry: none(progs.fentry),
+        fmod_ret: none(progs.fmod_ret),
+        fexit: none(progs.fexit),
+      };
+      return { ...one, progs, cookies };
+    }),
     programs: before.programs.map((one) => (one.name === gone ? { ...one, linked: false } : one)),
   };
 }
