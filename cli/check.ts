@@ -10,7 +10,7 @@ import {
   type Situation,
   sameImage,
 } from '../check/index.ts';
-import type { RevisionName } from '../jit/index.ts';
+import { type RevisionName, revisions } from '../jit/index.ts';
 import { readBytes, readText } from '../lab/index.ts';
 import { fromHex, hex64, InputError } from '../lib/index.ts';
 import { Exit } from './exit.ts';
@@ -96,7 +96,9 @@ function readRequest(
   const asked = readEmitRequest(fields);
   const site = (name: string): number | null | undefined =>
     (fields.raw(name) ?? null) === null ? (fields.raw(name) as null | undefined) : fields.integer(name);
-  const length = fields.raw('ret') === undefined ? bytes.length : fields.integer('ret');
+  // v6.12 counts bytes beyond the image.
+  const spare = revisions[asked.revision].delivery.spareBytes;
+  const length = fields.raw('ret') === undefined ? bytes.length : fields.integer('ret') - spare;
   if (length > bytes.length) {
     throw new InputError(
       'ret',

@@ -304,7 +304,8 @@ export function retired(
   ipEpilogue: number | null,
 ): Uint8Array {
   if (ipAfterCall === null || ipEpilogue === null) return image;
-  const bytes = image.slice();
+  // A copy, of a Buffer as well: its slice() would be the same memory.
+  const bytes = new Uint8Array(image);
   bytes[ipAfterCall] = JMP_REL32;
   new DataView(bytes.buffer).setInt32(ipAfterCall + 1, ipEpilogue - ipAfterCall - JUMP_BYTES, true);
   return bytes;

@@ -14,14 +14,21 @@ const vector = trampolineVectors('v5.15').find(
 if (vector?.bytes === undefined) throw new Bug('no such image among the vectors');
 const { bytes, request, ret, ipAfterCall, ipEpilogue } = vector;
 
+const words = trampolineVectors('v6.12').find(
+  ({ request: { flags, argSizes }, bytes: there }) =>
+    flags === (TrampFlag.CALL_ORIG | TrampFlag.SKIP_FRAME) && argSizes.length > 7 && there !== undefined,
+);
+const image = words?.bytes;
+if (words === undefined || image === undefined) throw new Bug('no such image among the vectors of v6.12');
+
 const folder = mkdtempSync(join(tmpdir(), 'tramplab-check-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const file = (name: string): string => join(folder, name);
 
+const plainly = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? hex64(value) : value);
+
 const requestJson = (more: object = {}): string =>
-  JSON.stringify({ revision: 'v5.15', ...request, ipAfterCall, ipEpilogue, ...more }, (_, value: unknown) =>
-    typeof value === 'bigint' ? hex64(value) : value,
-  );
+  JSON.stringify({ revision: 'v5.15', ...request, ipAfterCall, ipEpilogue, ...more }, plainly);
 
 beforeAll(() => {
   const pop = bytes.lastIndexOf(0x5b);
@@ -35,7 +42,15 @@ beforeAll(() => {
   writeFileSync(file('length.json'), requestJson({ ret }));
   writeFileSync(file('siteless.json'), requestJson({ ipAfterCall: undefined, ipEpilogue: undefined }));
   writeFileSync(file('refused.json'), requestJson({ flags: 5 }));
-  writeFileSync(file('v6.json'), requestJson({ revision: 'v6.12' }));
+  writeFileSync(
+    file('v6.json'),
+    requestJson({ revision: 'v6.12', config: { callDepth: { counter: '0x40' } } }),
+  );
+  writeFileSync(file('words.bin'), image);
+  writeFileSync(
+    file('words.json'),
+    JSON.stringify({ revision: 'v6.12', ...words.request, ret: words.ret }, plainly),
+  );
   writeFileSync(file('long.json'), requestJson({ ret: ret + 1 }));
   writeFileSync(file('list.json'), '[]');
 });
@@ -85,6 +100,11 @@ describe('tramplab check', () => {
     expect(JSON.parse(shifted.stdout)).toMatchObject({
       unjudged: [expect.stringContaining('ipAfterCall') as string],
     });
+  });
+
+  test('counts the length of an image of v6.12 as its kernel does, which is 64 bytes too many', async () => {
+    const { status, stdout } = await check('words.bin', 'words.json');
+    expect([status, stdout.includes(`${image.length} bytes`)]).toEqual([0, true]);
   });
 
   test.each([
