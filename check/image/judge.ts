@@ -657,7 +657,13 @@ class Judgement {
     hint: Hint | undefined,
   ): Verdict {
     const { registers } = this.#one;
-    const args = this.#one.args.map((_, i) => `${ARGS[i]} = ${registers.args[i]}`).join(', ');
+    const args = this.#args
+      .map(({ register, stack = 0 }) =>
+        register === undefined
+          ? `stack[${stack}] = ${registers.stack[stack]}`
+          : `${ARGS[register]} = ${registers.args[register]}`,
+      )
+      .join(', ');
     const situation = args === '' ? describe(this.#one) : `${describe(this.#one)}; ${args}`;
     return { rule, detail, ...values, situation, hint };
   }
