@@ -69,6 +69,8 @@ const GARBAGE_STEP = 0x0101_0102;
 
 /** A flag that no arithmetic touches and that any code may set: ID. */
 const MARKER_FLAG = 1 << 21;
+/** Interrupts are on: for all that happens here it may be either. */
+const INTERRUPT_FLAG = 1 << 9;
 
 const ARG_REGS = [rdi, rsi, rdx, rcx, r8, r9];
 const SAVED_REGS = [rbx, rbp, r12, r13, r14, r15];
@@ -193,10 +195,13 @@ const driver = piece('driver', (context: Context) => {
   asm.aluImm32('or', rax, MARKER_FLAG);
   asm.mov(r10, ptr(r11, Control.record));
   asm.mov(rcx, ptr(r10, CaseRecord.garbage));
-  asm.aluImm32('and', rcx, ARITHMETIC_FLAGS);
+  asm.aluImm32('and', rcx, ARITHMETIC_FLAGS | INTERRUPT_FLAG);
   asm.alu('or', rax, rcx, 'callers leave them as they like');
   asm.push(rax);
   asm.popfq();
+  asm.pushfq('what came of it: user space cannot change them all');
+  asm.pop(rcx);
+  asm.mov(ptr(r11, Control.entered), rcx);
   SAVED_REGS.forEach((reg, i) => {
     asm.mov(reg, ptr(r10, CaseRecord.saved + 8 * i));
   });
@@ -289,9 +294,7 @@ const logReturn = piece('return', (context: Context) => {
   asm.mov(rsp, ptr(r11, Control.rsp));
   asm.pushfq();
   asm.pop(rax);
-  asm.mov(rcx, ptr(r11, Control.flags));
-  asm.aluImm32('or', rcx, MARKER_FLAG);
-  asm.alu('xor', rax, rcx);
+  asm.alu('xor', rax, ptr(r11, Control.entered));
   asm.aluImm32('and', rax, ~ARITHMETIC_FLAGS);
   asm.mov(at('flags'), rax);
   asm.raw(CLD, 'cld');

@@ -144,7 +144,9 @@ export const Control = {
   /** rsp of the driver. */
   rsp: 32,
   flags: 40,
-  size: 48,
+  /** The flags that the image was called with. */
+  entered: 48,
+  size: 56,
 } as const;
 
 /** What the driver is told of one case. */

@@ -115,9 +115,13 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
   for (const first of firstOfKinds(plain)) {
     add('a program calls again', (one) => withProgram(one, first, (prog) => ({ ...prog, calls: true })));
   }
-  if (count > 0 && words > 0) {
+  // Each word from the first on, and from the last one, which is the result where there is one.
+  for (const first of count > 0 && words > 0 ? [0, words - 1] : []) {
     add('programs write their context', (one) =>
-      withPrograms(one, (prog, i) => ({ ...prog, writes: { word: i % words, value: hex64(random.u64()) } })),
+      withPrograms(one, (prog, i) => ({
+        ...prog,
+        writes: { word: (first + i) % words, value: hex64(random.u64()) },
+      })),
     );
   }
   return found;

@@ -37,7 +37,7 @@ const COUNTS: Readonly<
       retired: 285,
       'retired, and fmod_ret speaks': 384,
       'a program calls again': 689,
-      'programs write their context': 334,
+      'programs write their context': 668,
     },
   },
   'v5.15': {
@@ -52,7 +52,7 @@ const COUNTS: Readonly<
       retired: 378,
       'retired, and fmod_ret speaks': 598,
       'a program calls again': 914,
-      'programs write their context': 445,
+      'programs write their context': 890,
     },
   },
   'v6.1': {
@@ -67,7 +67,7 @@ const COUNTS: Readonly<
       retired: 353,
       'retired, and fmod_ret speaks': 422,
       'a program calls again': 873,
-      'programs write their context': 447,
+      'programs write their context': 894,
     },
   },
   'v6.12': {
@@ -82,7 +82,7 @@ const COUNTS: Readonly<
       retired: 501,
       'retired, and fmod_ret speaks': 688,
       'a program calls again': 1232,
-      'programs write their context': 623,
+      'programs write their context': 1246,
     },
   },
 };

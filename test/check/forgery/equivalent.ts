@@ -207,6 +207,9 @@ class Proof {
     const size = this.#ctx + (this.#has(IP_ARG) ? 8 : 0);
     state.regs.set('rbp', 'fp+0');
     state.regs.set('rsp', `fp-${size + 8}`);
+    // The caller's rbx is where it was pushed, and in its register as long as nobody has written that.
+    const rows = this.#rows.slice(0, index);
+    if (rows.every(({ writes }) => !writes.includes('rbx'))) state.known.set(-(size + 8), 'rbx');
     // While an fmod_ret program is invoked the result is zero: the chain would have ended otherwise.
     const previous = this.#rows[index - 1] as Instruction;
     if (this.#invokesFmodRet(previous)) state.known.set(-8, '#0');
@@ -247,7 +250,7 @@ class Proof {
       return this.#sameBranch(a, stopA, b, stopB, signs);
     if (a.at === stop || b.at === stop) return this.#afterCall(a, b, stop as number, signs);
     if (stopA.flow !== stopB.flow) return false;
-    if (stopA.flow === 'return') return this.#sameReturn(a, b);
+    if (stopA.flow === 'return') return stopA.text === stopB.text && this.#sameReturn(a, b);
     return this.#sameCall(a, stopA, b, stopB, signs, one, other);
   }
 

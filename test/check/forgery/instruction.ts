@@ -45,6 +45,8 @@ export interface Instruction {
   readonly touchesMemory: boolean;
   readonly storesMemory: boolean;
   readonly changesFlags: boolean;
+  /** Flags that are not arithmetic ones. */
+  readonly changesControl: boolean;
   readonly readsFlags: boolean;
 }
 
@@ -66,6 +68,9 @@ const HIGH: readonly iced.Register[] = [
   iced.Register.DH,
   iced.Register.BH,
 ];
+
+const { OF, SF, ZF, AF, CF, PF } = iced.RflagsBits;
+const ARITHMETIC = OF | SF | ZF | AF | CF | PF;
 
 /** Segments with a base of their own; the others are flat. */
 const BASED: readonly iced.Register[] = [iced.Register.FS, iced.Register.GS];
@@ -113,6 +118,7 @@ function decode(bytes: Uint8Array, offset: number, base: bigint): Instruction {
       touchesMemory: memory.length > 0,
       storesMemory: memory.some(({ access }) => written.includes(access)),
       changesFlags: insn.rflagsModified !== 0,
+      changesControl: (insn.rflagsModified & ~ARITHMETIC) !== 0,
       readsFlags: insn.rflagsRead !== 0,
     };
   } finally {

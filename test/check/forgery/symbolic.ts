@@ -66,7 +66,10 @@ export class State {
     return Array.from({ length: count }, (_, i) => this.byte(offset + i));
   }
 
+  /** @throws Unprovable below rsp, where an interrupt would overwrite it */
   store(offset: number, bytes: readonly string[]): void {
+    const rsp = this.frameOffset(this.get('rsp'));
+    if (rsp === undefined || offset < rsp) throw new Unprovable('writes below rsp');
     bytes.forEach((byte, i) => {
       this.memory.set(offset + i, byte);
     });
@@ -115,7 +118,7 @@ export type Stop = Instruction;
 
 /** Instructions that change nothing, or nothing that an image can know of. */
 export function isNop({ mnemonic }: Pick<Instruction, 'mnemonic'>): boolean {
-  return /^(nop|endbr|prefetch|reservednop|pause|fwait|wait|fnop|cldemote)/.test(mnemonic);
+  return /^(nop|cld$|endbr|prefetch|reservednop|pause|fwait|wait|fnop|cldemote)/.test(mnemonic);
 }
 
 /** Runs from where a state is until something stops it; the state is at the stopping instruction then. */
@@ -260,6 +263,7 @@ export function newProof(): void {
 
 /** Everything that the instruction writes gets a name that tells the instruction and its inputs. */
 function opaque(state: State, insn: Instruction): void {
+  if (insn.changesControl) throw new Unprovable(insn.text);
   const memory = insn.operands.filter((operand) => operand.kind === 'memory');
   if (insn.reads.includes(undefined) || insn.writes.includes(undefined)) throw new Unprovable(insn.text);
   if (insn.touchesMemory && memory.length !== 1) throw new Unprovable(insn.text);
