@@ -69,8 +69,8 @@ const HIGH: readonly iced.Register[] = [
   iced.Register.BH,
 ];
 
-const { OF, SF, ZF, AF, CF, PF } = iced.RflagsBits;
-const ARITHMETIC = OF | SF | ZF | AF | CF | PF;
+const { DF, IF, AC, UIF } = iced.RflagsBits;
+const CONTROL = DF | IF | AC | UIF;
 
 /** Segments with a base of their own; the others are flat. */
 const BASED: readonly iced.Register[] = [iced.Register.FS, iced.Register.GS];
@@ -118,7 +118,7 @@ function decode(bytes: Uint8Array, offset: number, base: bigint): Instruction {
       touchesMemory: memory.length > 0,
       storesMemory: memory.some(({ access }) => written.includes(access)),
       changesFlags: insn.rflagsModified !== 0,
-      changesControl: (insn.rflagsModified & ~ARITHMETIC) !== 0,
+      changesControl: (insn.rflagsModified & CONTROL) !== 0,
       readsFlags: insn.rflagsRead !== 0,
     };
   } finally {
