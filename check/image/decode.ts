@@ -26,6 +26,8 @@ export interface Effects {
   readonly loads: readonly MemoryUse[];
   /** It uses registers that are not general ones, or memory by a segment with a base of its own. */
   readonly foreign: boolean;
+  /** Whether it reaches into the CPU's own data, by gs. */
+  readonly perCpu: boolean;
   readonly flow: 'next' | 'call' | 'return' | 'jump' | 'branch' | 'other';
 }
 
@@ -109,7 +111,10 @@ export function effectsOf(bytes: Uint8Array): Effects {
       reads: named(read),
       stores: places(written),
       loads: places(read),
-      foreign: registers.some(({ register }) => fullName(iced, register) === undefined),
+      foreign: registers.some(
+        ({ register }) => register !== iced.Register.GS && fullName(iced, register) === undefined,
+      ),
+      perCpu: registers.some(({ register }) => register === iced.Register.GS),
       flow: flows.get(insn.flowControl) ?? 'other',
     };
     for (const item of [...registers, ...memory]) item.free();

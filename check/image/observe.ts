@@ -44,7 +44,10 @@ function line({ kind, words }: Event, name: (value: bigint) => string): string {
 
 /** Tells what an address belongs to; a value that is no address of the case is shown as it is. */
 function namer(stage: Stage, place: Ready['seat']['place']): (value: bigint) => string {
-  const names = new Map<bigint, string>([[place.im, 'im']]);
+  const names = new Map<bigint, string>([
+    [place.im, 'im'],
+    [stage.callers.runCtx, 'outer run_ctx'],
+  ]);
   for (const [helper, at] of Object.entries(place.helpers)) names.set(at, helper);
   place.programs.forEach(({ prog, bpfFunc, insnsi }, i) => {
     names.set(prog, `prog${i}`).set(bpfFunc, `bpfFunc${i}`).set(insnsi, `insnsi${i}`);
@@ -61,6 +64,8 @@ function namer(stage: Stage, place: Ready['seat']['place']): (value: bigint) => 
     const exact = names.get(value as Kaddr);
     if (exact !== undefined) return exact;
     const range = ranges.find(([, from, to]) => value >= from && value < to);
-    return range === undefined ? hex64(value) : `${range[0]}+${hex64(value - range[1])}`;
+    if (range === undefined) return hex64(value);
+    // How far into an image depends on the addresses that it names: some take longer instructions.
+    return range[0] === 'image' ? 'image' : `${range[0]}+${hex64(value - range[1])}`;
   };
 }

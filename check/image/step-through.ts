@@ -105,9 +105,10 @@ export function stepThrough(
       if (!looked.has(offset)) {
         looked.add(offset);
         // An emulator executes some things that no CPU does, and not all state is in the log.
-        const { valid, foreign } = effectsOf(memory.bytes(image, length).subarray(offset));
+        const { valid, foreign, perCpu } = effectsOf(memory.bytes(image, length).subarray(offset));
         if (!valid) violations.push({ rule: 'no-fault', offset, what: 'is no instruction' });
-        else if (foreign) violations.push({ rule: 'foreign-state', offset, what: 'uses other registers' });
+        else if (foreign || (perCpu && !ready.one.config.callDepth))
+          violations.push({ rule: 'foreign-state', offset, what: 'uses other registers' });
       }
       before.set(stack);
       if (keep) {
