@@ -9,6 +9,8 @@ const U32 = 2 ** 32;
 
 export class Random {
   readonly #rng: ReturnType<typeof xoroshiro128plusFromState>;
+  readonly #wide = new BigUint64Array(1);
+  readonly #halves = new Uint32Array(this.#wide.buffer);
 
   /**
    * The numbers of one case.
@@ -31,7 +33,9 @@ export class Random {
 
   /** 64 bits. */
   u64(): bigint {
-    return (BigInt(this.u32()) << 32n) | BigInt(this.u32());
+    this.#halves[1] = this.u32();
+    this.#halves[0] = this.u32();
+    return this.#wide[0] as bigint;
   }
 
   /** A whole number, `from` and `to` included; less than 2^32 of them. */

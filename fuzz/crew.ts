@@ -63,6 +63,8 @@ export class Crew {
     this.#limits = limits ?? { range: RANGE_MS, cases: CASE_MS };
     this.#pool = new Tinypool({
       runtime: 'child_process',
+      // Cases hold bigints.
+      serialization: 'advanced',
       filename: worker.href,
       name: 'work',
       minThreads: workers,

@@ -5,7 +5,7 @@
 
 import { join } from 'node:path';
 import type { Finding } from '../check/index.ts';
-import { InputError } from '../lib/index.ts';
+import { asJson, InputError } from '../lib/index.ts';
 import { readJson, writeWhole } from './files.ts';
 import { FAMILY_NAMES, type FamilyName, FUZZ_ENGINES, type Plan } from './plan.ts';
 import type { Setting } from './station.ts';
@@ -49,8 +49,8 @@ export function makeRecord(
     engine,
     mutant,
     about: families[family].describe(minimized ?? one),
-    request: one,
-    minimized,
+    request: asJson(one),
+    minimized: asJson(minimized),
   };
 }
 

@@ -2,3 +2,4 @@ export { addrAdd, addrDistance, alignDown, alignUp, hex16, hex64, type Kaddr, ka
 export { fromHex, toHex } from './bytes.ts';
 export { Errno, type ErrnoName, errnoName } from './errno.ts';
 export { Bug, EmitError, InputError, KernelError } from './errors.ts';
+export { asJson } from './json.ts';

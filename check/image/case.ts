@@ -1,6 +1,6 @@
 /*
  * One traced call as plain data: what is traced, which programs with which manners, what the registers
- * hold. No addresses: a stage gives them. 64-bit values are hex text, as in every JSON document here.
+ * hold. No addresses: a stage gives them. As JSON (lib/json.ts) its 64-bit values are hex text.
  */
 
 import { HelperPair, type RevisionName, TrampFlag } from '../../jit/index.ts';
@@ -23,14 +23,14 @@ export interface ProgramCase {
   /** Which enter and exit functions it has, from v6.1 on. RECUR is what all programs had before. */
   readonly kind: HelperPair;
   /** What it is told when it asks for its cookie, from v6.1 on. */
-  readonly cookie: string;
+  readonly cookie: bigint;
   /** Asks for the traced function's address. */
   readonly wantsIp: boolean;
   /** It is running on this CPU already. */
   readonly running: boolean;
-  readonly returns: string;
+  readonly returns: bigint;
   /** Writes a word of its context: 0 is the first argument's; one behind the last argument's is the result. */
-  readonly writes: { readonly word: number; readonly value: string } | null;
+  readonly writes: { readonly word: number; readonly value: bigint } | null;
   /** Calls the traced function itself, unless it is in such a call already. */
   readonly calls: boolean;
   /** Reads where nothing is mapped. */
@@ -85,22 +85,22 @@ export interface ImageCase {
   readonly placing: Placing;
   readonly registers: {
     /** rdi, rsi, rdx, rcx, r8, r9: whether or not the function has so many arguments. */
-    readonly args: readonly string[];
+    readonly args: readonly bigint[];
     /** rbx, rbp, r12 to r15. */
-    readonly saved: readonly string[];
-    readonly rax: string;
+    readonly saved: readonly bigint[];
+    readonly rax: bigint;
     /** STACK_ARG_WORDS words that the caller has above the return address: arguments, where the function has so many. */
-    readonly stack: readonly string[];
+    readonly stack: readonly bigint[];
     /** Words that the caller has on its stack, up to MAX_STACK_WORDS: they move the frame. */
     readonly stackWords: number;
     /** What callees leave in rcx; every register that they may change holds something else then. */
-    readonly garbage: string;
+    readonly garbage: bigint;
   };
   /** What the original returns, and what the rest of the traced function does when it is returned into. */
-  readonly returns: { readonly original: string; readonly body: string };
+  readonly returns: { readonly original: bigint; readonly body: bigint };
   readonly statistics: boolean;
   /** What the clock shows, nanoseconds. */
-  readonly clock: string;
+  readonly clock: bigint;
   /** The image is retired while the original runs; its references are counted atomically. */
   readonly retired: boolean;
   /** Every instruction is watched for what it writes. */
@@ -180,6 +180,11 @@ export function programsOf({ fentry, fmodRet, fexit }: ImageCase): readonly Prog
   return [...fentry, ...fmodRet, ...fexit];
 }
 
+/** What a program's own call passes where its caller passed some words: the same, moved on by one. */
+export function movedOn(words: readonly bigint[]): readonly bigint[] {
+  return words.map((_, i) => words[(i + 1) % words.length] as bigint);
+}
+
 /** Which of the two places the traced function is called from: both come up. */
 export function usesOtherLauncher({ registers }: ImageCase): boolean {
   return registers.stackWords % 2 === 1;
@@ -192,7 +197,7 @@ export function describe(one: ImageCase): string {
   const odd = [
     ...Object.entries(one.config).map(([name, on]) => (on === true ? name : '')),
     one.retired ? 'retired' : '',
-    one.statistics ? `statistics from ${one.clock}` : '',
+    one.statistics ? `statistics from ${hex64(one.clock)}` : '',
     one.placing.room === 'page' ? '' : `room ${one.placing.room}`,
     one.placing.far === 'nothing' ? '' : `far ${one.placing.far}`,
     ...KINDS.flatMap((kind) => one[kind].map((prog, i) => manners(prog, `${kind}[${i}]`))),

@@ -32,7 +32,6 @@ import { shrink } from './shrink.ts';
 import { type Situation, situationsOf } from './situations.ts';
 import { Stage } from './stage.ts';
 import { type Setting, tryAlone } from './trial.ts';
-import { valuesOf } from './values.ts';
 
 /** Cases after which a stage is opened anew. */
 const CASES_PER_STAGE = 8000;
@@ -200,9 +199,8 @@ export class ImageChecker {
       image: called,
       seat: () => {
         const seat = places.seat(request, called, one.retired);
-        const values = valuesOf(one);
-        const expected = oracle.expect(one, values, seat.place, this.#expectation);
-        const ready = { one, values, seat, expected };
+        const expected = oracle.expect(one, seat.place, this.#expectation);
+        const ready = { one, seat, expected };
         stage.prepare(ready);
         return ready;
       },
@@ -301,16 +299,16 @@ export function plainCase(revision: RevisionName, { request, args }: GivenImage)
     sleepable,
     jited,
     kind,
-    cookie: hex64(cookie),
+    cookie,
     wantsIp: false,
     running: false,
-    returns: '0x0',
+    returns: 0n,
     writes: null,
     calls: false,
     faults: false,
   });
   const { config } = request;
-  const zeros = Array.from({ length: 6 }, () => '0x0');
+  const zeros = Array.from({ length: 6 }, () => 0n);
   return {
     revision,
     config: {
@@ -330,14 +328,14 @@ export function plainCase(revision: RevisionName, { request, args }: GivenImage)
     registers: {
       args: zeros,
       saved: zeros,
-      rax: '0x0',
-      stack: Array.from({ length: STACK_ARG_WORDS }, () => '0x0'),
+      rax: 0n,
+      stack: Array.from({ length: STACK_ARG_WORDS }, () => 0n),
       stackWords: 0,
-      garbage: '0x0',
+      garbage: 0n,
     },
-    returns: { original: '0x0', body: '0x0' },
+    returns: { original: 0n, body: 0n },
     statistics: false,
-    clock: '0x3b9aca00',
+    clock: 1_000_000_000n,
     retired: false,
     watched: false,
   };
@@ -359,7 +357,7 @@ export function sameImage(one: ImageCase, other: ImageCase): boolean {
     JSON.stringify([
       [revision, config, args, flags, placing, ret],
       ...[fentry, fmodRet, fexit].map((programs) =>
-        programs.map(({ sleepable, jited, kind, cookie }) => [sleepable, jited, kind, cookie]),
+        programs.map(({ sleepable, jited, kind, cookie }) => [sleepable, jited, kind, hex64(cookie)]),
       ),
     ]);
   return asked(one) === asked(other);

@@ -91,7 +91,7 @@ export function requestOf(one: ImageCase, place: Place, imageSize: number): Tram
     one[kind].map(({ sleepable, jited, kind: pair, cookie }, i) => {
       const { prog, bpfFunc, insnsi } = place.programs[first + i] ?? NO_PROGRAM;
       const name = `${kind}[${i}]`;
-      return { prog, bpfFunc, insnsi, sleepable, jited, kind: pair, cookie: BigInt(cookie), name };
+      return { prog, bpfFunc, insnsi, sleepable, jited, kind: pair, cookie, name };
     });
   return {
     image: place.image,

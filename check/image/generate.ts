@@ -1,7 +1,6 @@
 /* Cases from random numbers: mostly small ones, with every boundary that a rule has now and then. */
 
 import { HelperPair, type RevisionName, TrampFlag } from '../../jit/index.ts';
-import { hex64 } from '../../lib/index.ts';
 import type { FamilyOptions } from '../family.ts';
 import type { Random } from '../random.ts';
 import {
@@ -10,6 +9,7 @@ import {
   flagsOf,
   type ImageCase,
   JUDGED_REVISIONS,
+  KINDS,
   type Kind,
   knownFlags,
   MAX_STACK_WORDS,
@@ -19,7 +19,7 @@ import {
   STACK_ARG_WORDS,
   type ValueModel,
 } from './case.ts';
-import { countWords, hasWords, mostWords } from './words.ts';
+import { countWords, hasWords, mostWords, wordsIn } from './words.ts';
 
 const SIZES = [8, 8, 4, 4, 2, 1];
 const PAIRS = [HelperPair.RECUR, HelperPair.RECUR, HelperPair.PLAIN, HelperPair.LSM_CGROUP];
@@ -72,13 +72,17 @@ const MAX_OF_A_KIND = 38;
 /** Of all kinds together: what a stage has places for. */
 const MAX_TOGETHER = 76;
 
+/** What is drawn last of a program and of a case: it depends on the rest. */
+type ProgramDraft = ProgramCase & { writes: ProgramCase['writes'] };
+type Draft = ImageCase & Record<Kind, readonly ProgramDraft[]> & { retired: boolean };
+
 export function generate(random: Random, { revisions }: FamilyOptions): ImageCase {
   const revision = random.pick(revisions);
   const v6 = hasWords(revision);
   const args = v6 ? argsInWords(random, revision) : argsInRegisters(random);
   const counts = programCounts(random);
   const flags = random.once(3) ? rawFlags(random, revision) : null;
-  const draft: ImageCase = {
+  const draft: Draft = {
     revision,
     config: v6 ? config(random, revision) : PLAIN_CONFIG,
     args,
@@ -89,21 +93,23 @@ export function generate(random: Random, { revisions }: FamilyOptions): ImageCas
     fexit: programs(random, revision, 'fexit', counts.fexit),
     placing: placing(random),
     registers: {
-      args: Array.from({ length: 6 }, () => hex64(value(random))),
-      saved: Array.from({ length: 6 }, () => hex64(random.u64())),
-      rax: hex64(random.u64()),
-      stack: Array.from({ length: STACK_ARG_WORDS }, () => (v6 ? hex64(value(random)) : '0x0')),
+      args: times(6, () => value(random)),
+      saved: times(6, () => random.u64()),
+      rax: random.u64(),
+      stack: times(STACK_ARG_WORDS, () => (v6 ? value(random) : 0n)),
       stackWords: random.once(2) ? 0 : random.int(1, MAX_STACK_WORDS),
-      garbage: hex64(random.once(4) ? random.pick([0n, 1n, 0xffff_ffff_ffff_ffffn]) : random.u64()),
+      garbage: random.once(4) ? random.pick([0n, 1n, 0xffff_ffff_ffff_ffffn]) : random.u64(),
     },
-    returns: { original: hex64(value(random)), body: hex64(value(random)) },
+    returns: { original: value(random), body: value(random) },
     statistics: random.once(6),
-    clock: hex64(clock(random)),
+    clock: clock(random),
     retired: false,
     watched: random.once(32),
   };
   const calls = (flagsOf(draft) & TrampFlag.CALL_ORIG) !== 0;
-  return withWrites(random, calls && random.once(5) ? { ...draft, retired: true } : draft);
+  draft.retired = calls && random.once(5);
+  drawWrites(random, draft);
+  return draft;
 }
 
 /** Mostly what an emitter takes; now and then anything, bits included that it does not know. */
@@ -115,7 +121,7 @@ function rawFlags(random: Random, revision: RevisionName): number {
 
 function argsInRegisters(random: Random): readonly ValueModel[] {
   const nrArgs = random.once(64) ? 7 : random.int(0, 6);
-  return Array.from({ length: nrArgs }, () => valueModel(random));
+  return times(nrArgs, () => valueModel(random));
 }
 
 /** Up to the words that a revision takes, now and then one more than that; among them structs of up to 16 bytes. */
@@ -123,11 +129,12 @@ function argsInWords(random: Random, revision: RevisionName): readonly ValueMode
   const most = mostWords(revision) + (random.once(32) ? 2 : 0);
   const words = random.int(0, random.once(3) ? most : Math.min(most, 6));
   const args: ValueModel[] = [];
-  for (;;) {
+  for (let taken = 0; ; ) {
     const arg = random.once(4)
       ? { sizeBytes: random.int(1, 16), signed: false }
       : { sizeBytes: random.pick(SIZES), signed: random.once(2) };
-    if (countWords({ revision, args: [...args, arg] }).all > words) return args;
+    taken += wordsIn(revision, arg);
+    if (taken > words) return args;
     args.push(arg);
   }
 }
@@ -169,16 +176,16 @@ function programCounts(random: Random): Readonly<Record<Kind, number>> {
 
 const COOKIES: readonly bigint[] = [0n, 1n, 0x8000_0000n, 0xffff_ffffn, 0xffff_ffff_8000_0000n];
 
-function programs(random: Random, revision: RevisionName, kind: Kind, count: number): readonly ProgramCase[] {
+function programs(random: Random, revision: RevisionName, kind: Kind, count: number): ProgramDraft[] {
   const v6 = hasWords(revision);
-  return Array.from({ length: count }, () => ({
+  return times(count, () => ({
     sleepable: random.once(3),
     jited: !random.once(8),
     kind: v6 ? random.pick(PAIRS) : HelperPair.RECUR,
-    cookie: v6 ? hex64(random.once(2) ? random.pick(COOKIES) : random.u64()) : '0x0',
+    cookie: v6 ? random.once(2) ? random.pick(COOKIES) : random.u64() : 0n,
     wantsIp: random.once(4),
     running: random.once(8),
-    returns: hex64(kind === 'fmodRet' ? spoken(random) : value(random)),
+    returns: kind === 'fmodRet' ? spoken(random) : value(random),
     writes: null,
     calls: random.once(16),
     faults: random.once(256),
@@ -199,19 +206,21 @@ function placing(random: Random): Placing {
 }
 
 /** Lets some programs write to their context: an argument, or the result where there is room for one. */
-function withWrites(random: Random, one: ImageCase): ImageCase {
+function drawWrites(random: Random, one: Draft): void {
   const keeps = TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET;
   const hasResult = (flagsOf(one) & knownFlags(one.revision) & keeps) !== 0;
   const words = countWords(one).all + (hasResult ? 1 : 0);
-  if (words === 0) return one;
-  const sometimes = (prog: ProgramCase): ProgramCase =>
-    random.once(8)
-      ? { ...prog, writes: { word: random.int(0, words - 1), value: hex64(value(random)) } }
-      : prog;
-  return {
-    ...one,
-    fentry: one.fentry.map(sometimes),
-    fmodRet: one.fmodRet.map(sometimes),
-    fexit: one.fexit.map(sometimes),
-  };
+  if (words === 0) return;
+  for (const kind of KINDS) {
+    for (const prog of one[kind]) {
+      if (random.once(8)) prog.writes = { word: random.int(0, words - 1), value: value(random) };
+    }
+  }
+}
+
+/** Array.from with a length takes its time. */
+function times<T>(count: number, make: () => T): T[] {
+  const all: T[] = [];
+  for (let i = 0; i < count; i++) all.push(make());
+  return all;
 }

@@ -660,8 +660,8 @@ class Judgement {
     const args = this.#args
       .map(({ register, stack = 0 }) =>
         register === undefined
-          ? `stack[${stack}] = ${registers.stack[stack]}`
-          : `${ARGS[register]} = ${registers.args[register]}`,
+          ? `stack[${stack}] = ${hex64(registers.stack[stack] as bigint)}`
+          : `${ARGS[register]} = ${hex64(registers.args[register] as bigint)}`,
       )
       .join(', ');
     const situation = args === '' ? describe(this.#one) : `${describe(this.#one)}; ${args}`;

@@ -15,6 +15,7 @@ import {
   isCalledDirectly,
   type Kind,
   knownFlags,
+  movedOn,
   type ProgramCase,
   programsOf,
   STACK_ARG_WORDS,
@@ -44,7 +45,6 @@ import {
 } from './log.ts';
 import { type Callers, canHoldData, type Place, type ProgramPlace } from './place.ts';
 import { shapeOf } from './shape.ts';
-import type { Values } from './values.ts';
 import { hasWords, type Word, wordsOf } from './words.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET, ORIG_STACK, TAIL_CALL_CTX, INDIRECT } =
@@ -57,6 +57,7 @@ const ENDBR_BYTES = 4;
 export const CLOCK_TICK = 10n;
 
 const FILL_HALF = Number(FILL & 0xffff_ffffn);
+const NO_WRITE = { word: 0, value: 0n };
 /** No program in particular. */
 const NOBODY = -1;
 /** More words than any record has behind its prefix. */
@@ -123,7 +124,6 @@ export class Oracle {
 
   // the case
   #one!: ImageCase;
-  #values!: Values;
   #place!: Place;
   #into!: Expectation;
   #flags = 0;
@@ -166,13 +166,12 @@ export class Oracle {
   }
 
   /** Appends what a case's log has to be, and the script that it needs. */
-  expect(one: ImageCase, values: Values, place: Place, into: Expectation): ExpectedCase {
+  expect(one: ImageCase, place: Place, into: Expectation): ExpectedCase {
     const { revision, registers } = one;
     const start = into.length;
     const owner = into.owners.length;
     const script = into.scriptEntries;
     this.#one = one;
-    this.#values = values;
     this.#place = place;
     this.#into = into;
     this.#flags = flagsOf(one) & knownFlags(revision);
@@ -191,7 +190,7 @@ export class Oracle {
     this.#references = 0;
     this.#atomicReferences = 0n;
     this.#splats = 0;
-    this.#clock = values.clock;
+    this.#clock = one.clock;
     this.#runCtx = this.#callers.runCtx;
     this.#depth = 0n;
     this.#thunks = 0;
@@ -202,12 +201,12 @@ export class Oracle {
     this.#halves.fill(FILL_HALF);
     this.#top = this.#callers.top - registers.stackWords - STACK_ARG_WORDS;
     this.#rsp = this.#top;
-    this.#stack.set(values.stack, this.#rsp);
-    const { saved } = values;
+    this.#lay(registers.stack);
+    const { saved } = registers;
     this.#rbx = saved[0] as bigint;
     this.#rbpValue = saved[1] as bigint;
 
-    const rax = this.#traced(values.args, this.#callers.driverReturn);
+    const rax = this.#traced(registers.args, this.#callers.driverReturn);
     if (this.#fault === undefined) this.#return(rax, saved);
     return {
       start,
@@ -230,7 +229,7 @@ export class Oracle {
   }
 
   /** Somebody calls the traced function; what it returns in rax. */
-  #traced(args: BigUint64Array, returnAddress: Kaddr): Expected {
+  #traced(args: readonly bigint[], returnAddress: Kaddr): Expected {
     const behind = this.#behind;
     const { ctx, ip, rbx, size } = this.#frame;
     const direct = isCalledDirectly(this.#one);
@@ -245,7 +244,7 @@ export class Oracle {
     this.#rbp = this.#rsp;
     this.#rbpValue = this.#address(this.#rsp);
     this.#rsp -= size;
-    if (this.#has(TAIL_CALL_CTX)) this.#push(this.#values.rax);
+    if (this.#has(TAIL_CALL_CTX)) this.#push(this.#one.registers.rax);
     if (rbx > size) this.#rsp--;
     this.#store(-rbx, this.#rbx);
 
@@ -285,7 +284,7 @@ export class Oracle {
   }
 
   /** Upper bytes of a slot stay as they were. */
-  #saveArgs(args: BigUint64Array): void {
+  #saveArgs(args: readonly bigint[]): void {
     const { ctx } = this.#frame;
     this.#one.args.forEach(({ sizeBytes }, i) => {
       const start = 8 * (this.#rbp - ctx + i);
@@ -302,7 +301,7 @@ export class Oracle {
   }
 
   /** From v6.1 on: words as they are, upper bytes and all. */
-  #saveWords(args: BigUint64Array): void {
+  #saveWords(args: readonly bigint[]): void {
     const { ctx } = this.#frame;
     this.#words.forEach(({ register, stack = 0 }, i) => {
       this.#store(i - ctx, register === undefined ? this.#fromCaller(stack) : (args[register] as bigint));
@@ -366,7 +365,7 @@ export class Oracle {
     if (this.#has(ORIG_STACK)) {
       // Whatever the return address says comes next: here, the launcher behind its call.
       this.#function(this.#load(1), OPEN, (i) => this.#reloaded(i), rax);
-      this.#storeResult(this.#values.body);
+      this.#storeResult(this.#one.returns.body);
       return retired;
     }
     const site = config.ibt && config.endbr ? ENDBR_BYTES + SITE_BYTES : SITE_BYTES;
@@ -376,7 +375,7 @@ export class Oracle {
     for (let i = 3; i < 6; i++) this.#into.push(this.#reloaded(i));
     this.#into.push(rax);
     for (let i = 0; i < this.#stackWords; i++) this.#into.push(this.#stack[this.#rsp + i]);
-    this.#storeResult(this.#values.original);
+    this.#storeResult(this.#one.returns.original);
     return retired;
   }
 
@@ -402,7 +401,7 @@ export class Oracle {
       return BigInt.asUintN(8 * (this.#words[at] as Word).widthBytes, word);
     };
     this.#function(this.#behind, this.#stack[this.#rsp], restored, rax);
-    return this.#values.body;
+    return this.#one.returns.body;
   }
 
   /**
@@ -451,7 +450,7 @@ export class Oracle {
     const v6 = hasWords(this.#one.revision);
     const { runCtx } = this.#frame;
     const runCtxAddress = v6 ? this.#address(this.#rbp - runCtx) : OPEN;
-    if (v6) this.#store(-runCtx, BigInt(prog.cookie));
+    if (v6) this.#store(-runCtx, prog.cookie);
     this.#countCall();
     this.#callee(EventKind.value, this.#helper(`__bpf_prog_enter${suffix}`), place.prog, runCtxAddress, OPEN);
     if (recur && !canHoldData(place.prog)) {
@@ -522,15 +521,15 @@ export class Oracle {
     this.#callee(EventKind.program, place.bpfFunc, address, prog.jited ? OPEN : place.insnsi, OPEN);
     into.push(v6 ? this.#load(-this.#frame.runCtx) : OUTER_COOKIE);
     for (let word = v6 ? -2 : -1; word <= args; word++) this.#pushWord(word - ctx);
-    const reply = BigInt(prog.returns);
+    const reply = prog.returns;
     const deeds =
       (prog.writes === null ? 0 : ScriptDeed.write) |
       (nests ? ScriptDeed.nest : 0) |
       (prog.faults ? ScriptDeed.fault : 0);
-    const { word, value } = prog.writes ?? { word: 0, value: '0x0' };
-    into.pushScript(deeds, reply, 8 * word, BigInt(value));
+    const { word, value } = prog.writes ?? NO_WRITE;
+    into.pushScript(deeds, reply, 8 * word, value);
     if (prog.writes !== null) {
-      this.#store(word - ctx, BigInt(value));
+      this.#store(word - ctx, value);
       this.#hasResult ||= word === args;
     }
     if (nests) this.#callAgain();
@@ -545,11 +544,11 @@ export class Oracle {
     const start = this.#rbx;
     // its return address, what it pushes, and what the function is passed
     this.#rsp -= 1 + NESTED_PUSHES + STACK_ARG_WORDS;
-    this.#stack.set(this.#values.innerStack, this.#rsp);
+    this.#lay(movedOn(this.#one.registers.stack));
     this.#stack.fill(FILL, this.#rsp - FILLED_BYTES / 8, this.#rsp);
     this.#inner = true;
     this.#owner = NOBODY;
-    const rax = this.#traced(this.#values.inner, this.#callers.nestedReturn);
+    const rax = this.#traced(movedOn(this.#one.registers.args), this.#callers.nestedReturn);
     this.#inner = false;
     if (this.#fault === undefined) {
       into.reserve(recordWords(EventKind.nested));
@@ -645,7 +644,7 @@ export class Oracle {
     this.#into.pushHalves(this.#references, 0);
   }
 
-  #return(rax: Expected, saved: BigUint64Array): void {
+  #return(rax: Expected, saved: readonly bigint[]): void {
     const into = this.#into;
     into.reserve(RETURN_WORDS.length);
     into.owners.push(NOBODY);
@@ -662,6 +661,11 @@ export class Oracle {
     into.push(this.#runCtx);
     this.#callDepth();
     into.pushHalves(this.#thunks, 0);
+  }
+
+  /** Lays words from rsp upwards. */
+  #lay(words: readonly bigint[]): void {
+    for (let i = 0; i < words.length; i++) this.#stack[this.#rsp + i] = words[i] as bigint;
   }
 
   #push(value: bigint): void {

@@ -61,7 +61,7 @@ export function parseImageCase(json: unknown): ImageCase {
       // What was written down before there were words on the stack has none.
       stack:
         registers.raw('stack') === undefined
-          ? Array.from({ length: STACK_ARG_WORDS }, () => '0x0')
+          ? Array.from({ length: STACK_ARG_WORDS }, () => 0n)
           : registers.words('stack', STACK_ARG_WORDS),
       stackWords: registers.integer('stackWords', MAX_STACK_WORDS),
       garbage: registers.word('garbage'),
@@ -103,7 +103,7 @@ function program(reader: Reader): ProgramCase {
     sleepable: reader.boolean('sleepable'),
     jited: reader.boolean('jited'),
     kind: reader.raw('kind') === undefined ? HelperPair.RECUR : pairOf(reader.integer('kind', 2)),
-    cookie: reader.raw('cookie') === undefined ? '0x0' : reader.word('cookie'),
+    cookie: reader.raw('cookie') === undefined ? 0n : reader.word('cookie'),
     wantsIp: reader.boolean('wantsIp'),
     running: reader.boolean('running'),
     returns: reader.word('returns'),
@@ -170,20 +170,20 @@ class Reader {
   }
 
   /** A 64-bit value. */
-  word(field: string): string {
+  word(field: string): bigint {
     return this.#word(field, this.raw(field));
   }
 
-  words(field: string, count: number): string[] {
+  words(field: string, count: number): bigint[] {
     const list = this.raw(field);
     if (!Array.isArray(list) || list.length !== count) throw this.bad(field, `a list of ${count}`);
     return list.map((value: unknown, i) => this.#word(`${field}[${i}]`, value));
   }
 
-  #word(field: string, value: unknown): string {
+  #word(field: string, value: unknown): bigint {
     if (typeof value !== 'string' || !/^0x[0-9a-f]{1,16}$/i.test(value)) {
       throw this.bad(field, 'a 64-bit value such as "0x1f"');
     }
-    return value;
+    return BigInt(value);
   }
 }

@@ -25,7 +25,6 @@ import { Oracle } from './oracle.ts';
 import { MAX_PROGRAMS, Places } from './places.ts';
 import { type Ended, type Ready, Stage } from './stage.ts';
 import { type Setting, stepsFor, tryAlone } from './trial.ts';
-import { valuesOf } from './values.ts';
 
 /** Cases in one call of the guest. */
 const SEATS = 128;
@@ -253,9 +252,8 @@ class ImageRunner implements CaseRunner<ImageCase> {
     places.write(number, one.placing.offset, one.retired ? retired(image, ipAfterCall, ipEpilogue) : image);
     if (one.retired) places.setReferences(number, true);
     this.#spend('patch');
-    const values = valuesOf(one);
-    const expected = oracle.expect(one, values, seat.place, this.#expectation);
-    const ready = { one, values, seat, expected };
+    const expected = oracle.expect(one, seat.place, this.#expectation);
+    const ready = { one, seat, expected };
     this.#spend('check');
     stage.prepare(ready);
     this.#spend('run');

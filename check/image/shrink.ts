@@ -1,5 +1,6 @@
 /* Smaller cases: fewer programs and arguments first, then plainer manners, plainer surroundings, plainer numbers. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { HelperPair } from '../../jit/index.ts';
 import {
   flagsOf,
@@ -13,11 +14,11 @@ import {
 import { countWords } from './words.ts';
 
 const PLAIN_VALUE: ValueModel = { sizeBytes: 8, signed: false };
-const PLAIN_GARBAGE = '0xdead000000000000';
-const PLAIN_CLOCK = '0x3b9aca00';
+const PLAIN_GARBAGE = 0xdead_0000_0000_0000n;
+const PLAIN_CLOCK = 1_000_000_000n;
 
 /** Numbers that tell registers apart at a glance. */
-const plainWord = (i: number): string => `0x${((i + 1) * 0x11).toString(16)}`;
+const plainWord = (i: number): bigint => BigInt((i + 1) * 0x11);
 
 /** Every case that is smaller by one thing. */
 export function* shrink(one: ImageCase): Iterable<ImageCase> {
@@ -80,11 +81,11 @@ function* plainerProgram(prog: ProgramCase, kind: Kind): Iterable<ProgramCase> {
   if (!prog.jited) yield { ...prog, jited: true };
   if (prog.sleepable) yield { ...prog, sleepable: false };
   if (prog.kind !== HelperPair.RECUR) yield { ...prog, kind: HelperPair.RECUR };
-  if (prog.cookie !== '0x0') yield { ...prog, cookie: '0x0' };
+  if (prog.cookie !== 0n) yield { ...prog, cookie: 0n };
   if (prog.wantsIp) yield { ...prog, wantsIp: false };
-  const plain = kind === 'fmodRet' && BigInt(prog.returns) !== 0n ? ['0x0', '0x1'] : ['0x0'];
+  const plain = kind === 'fmodRet' && prog.returns !== 0n ? [0n, 1n] : [0n];
   for (const returns of plain) {
-    if (BigInt(prog.returns) > BigInt(returns)) yield { ...prog, returns };
+    if (prog.returns > returns) yield { ...prog, returns };
   }
 }
 
@@ -112,7 +113,7 @@ function* plainerCase(one: ImageCase): Iterable<ImageCase> {
     stackWords: 0,
     garbage: PLAIN_GARBAGE,
   };
-  if (JSON.stringify(plain) !== JSON.stringify(registers)) yield { ...one, registers: plain };
+  if (!isDeepStrictEqual(plain, registers)) yield { ...one, registers: plain };
   const answers = { original: plainWord(13), body: plainWord(14) };
-  if (JSON.stringify(answers) !== JSON.stringify(returns)) yield { ...one, returns: answers };
+  if (!isDeepStrictEqual(answers, returns)) yield { ...one, returns: answers };
 }

@@ -1,7 +1,6 @@
 /* The calls that a given image is judged by: one or more per thing that can happen to it, the same every time. */
 
 import { TrampFlag } from '../../jit/index.ts';
-import { hex64 } from '../../lib/index.ts';
 import { Random } from '../random.ts';
 import {
   flagsOf,
@@ -48,7 +47,7 @@ const LATE_CLOCK = 1n << 63n;
 /** What each reading adds to the clock. */
 const TICK = 10n;
 /** What callees leave behind in calls whose arguments are nothing but boundaries. */
-const GARBAGE = ['0x0', '0xffffffffffffffff', '0x8000000000000000'];
+const GARBAGE = [0n, 0xffff_ffff_ffff_ffffn, 1n << 63n];
 /** And how far their frames are moved: to each other multiple of 8 below 32. */
 const STACK_WORDS = [1, 2, 3];
 
@@ -70,11 +69,11 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
 
   add('plain', (one) => ({ ...one, watched: true }));
   for (const garbage of GARBAGE) {
-    const boundary = (): string => hex64(random.pick(BOUNDARIES));
+    const boundary = (): bigint => random.pick(BOUNDARIES);
     const args = Array.from({ length: 6 }, boundary);
     const stackWords = STACK_WORDS[GARBAGE.indexOf(garbage)] ?? 0;
     const stack = onStack(plain, boundary);
-    const answers = { original: hex64(random.pick(BOUNDARIES)), body: hex64(random.pick(BOUNDARIES)) };
+    const answers = { original: random.pick(BOUNDARIES), body: random.pick(BOUNDARIES) };
     add('arguments at their boundaries', (one) => ({
       ...one,
       registers: { ...one.registers, args, garbage, stackWords, stack },
@@ -83,7 +82,7 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
   }
   plain.fmodRet.forEach((_, speaker) => {
     for (const answers of SPOKEN) {
-      const returns = hex64(random.pick(answers));
+      const returns = random.pick(answers);
       add('fmod_ret speaks', (one) =>
         withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns })),
       );
@@ -95,19 +94,19 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
     // Callees leave 1 in rcx, which a loop instruction would count down to 0.
     add('all programs recur', (one) => ({
       ...withPrograms(one, (prog) => ({ ...prog, running: true })),
-      registers: { ...one.registers, garbage: '0x1' },
+      registers: { ...one.registers, garbage: 1n },
     }));
   }
   // Each program that runs reads the clock twice: every one starts at the awkward time once.
   for (let i = 0; i < count; i++) {
-    const clock = hex64(LATE_CLOCK - BigInt(2 * i) * TICK);
+    const clock = LATE_CLOCK - BigInt(2 * i) * TICK;
     add('statistics', (one) => ({ ...one, statistics: true, clock }));
   }
   if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) {
     add('retired', (one) => ({ ...one, retired: true }));
     plain.fmodRet.forEach((_, speaker) => {
       add('retired, and fmod_ret speaks', (one) => ({
-        ...withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns: '0x1' })),
+        ...withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns: 1n })),
         retired: true,
       }));
     });
@@ -120,7 +119,7 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
     add('programs write their context', (one) =>
       withPrograms(one, (prog, i) => ({
         ...prog,
-        writes: { word: (first + i) % words, value: hex64(random.u64()) },
+        writes: { word: (first + i) % words, value: random.u64() },
       })),
     );
   }
@@ -129,8 +128,8 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
 
 /** Random registers and answers, and no fmod_ret program says anything. */
 function ordinary(plain: ImageCase, random: Random): ImageCase {
-  const word = (): string => hex64(random.u64());
-  const words = (): string[] => Array.from({ length: 6 }, word);
+  const word = (): bigint => random.u64();
+  const words = (): bigint[] => Array.from({ length: 6 }, word);
   const firstFmod = plain.fentry.length;
   const lastFmod = firstFmod + plain.fmodRet.length;
   const one: ImageCase = {
@@ -146,7 +145,7 @@ function ordinary(plain: ImageCase, random: Random): ImageCase {
     },
     returns: { original: word(), body: word() },
     statistics: false,
-    clock: hex64(CLOCK),
+    clock: CLOCK,
     retired: false,
     watched: false,
   };
@@ -156,14 +155,14 @@ function ordinary(plain: ImageCase, random: Random): ImageCase {
     writes: null,
     calls: false,
     faults: false,
-    returns: i >= firstFmod && i < lastFmod ? '0x0' : word(),
+    returns: i >= firstFmod && i < lastFmod ? 0n : word(),
   }));
 }
 
 /** Words for arguments on the stack, where there are any. */
-function onStack(plain: ImageCase, word: () => string): readonly string[] {
+function onStack(plain: ImageCase, word: () => bigint): readonly bigint[] {
   const some = countWords(plain).stack > 0;
-  return Array.from({ length: STACK_ARG_WORDS }, () => (some ? word() : '0x0'));
+  return Array.from({ length: STACK_ARG_WORDS }, () => (some ? word() : 0n));
 }
 
 function withPrograms(one: ImageCase, change: (prog: ProgramCase, index: number) => ProgramCase): ImageCase {

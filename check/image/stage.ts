@@ -20,13 +20,12 @@ import {
 } from '../../jit/index.ts';
 import { addrAdd, alignUp, Bug, type Kaddr } from '../../lib/index.ts';
 import { Kallsyms, RuntimeText, TextPoker } from '../../tramp/index.ts';
-import { type ImageCase, isCalledDirectly, programsOf, STACK_ARG_WORDS, usesOtherLauncher } from './case.ts';
+import { type ImageCase, isCalledDirectly, movedOn, programsOf, STACK_ARG_WORDS, usesOtherLauncher } from './case.ts';
 import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
 import { CALLER_BYTES, CaseRecord, Control, FILL, OUTER_COOKIE, SAVED, Script } from './log.ts';
 import type { Callers, Place } from './place.ts';
 import { shapeOf } from './shape.ts';
-import type { Values } from './values.ts';
 
 /** Bytes of log: what a batch of the largest cases takes, and one case that does not end. */
 const LOG_BYTES = 4 << 20;
@@ -67,7 +66,6 @@ export interface Seat {
 /** A case that is ready to be called. */
 export interface Ready {
   readonly one: ImageCase;
-  readonly values: Values;
   readonly seat: Seat;
   readonly expected: ExpectedCase;
 }
@@ -247,28 +245,29 @@ export class Stage {
   }
 
   /** Writes what a case needs beside text: its record, and its programs' counters. */
-  prepare({ one, values, seat }: Ready): void {
+  prepare({ one, seat }: Ready): void {
     const { number, place } = seat;
+    const { registers } = one;
     const at = (number * CaseRecord.size) / 8;
     const record = this.#records;
     record[at + CaseRecord.image / 8] = place.image;
     record[at + CaseRecord.references / 8] = BigInt(this.#references + 8 * number);
-    record[at + CaseRecord.clock / 8] = values.clock;
-    record[at + CaseRecord.rax / 8] = values.rax;
-    record[at + CaseRecord.garbage / 8] = values.garbage;
+    record[at + CaseRecord.clock / 8] = one.clock;
+    record[at + CaseRecord.rax / 8] = registers.rax;
+    record[at + CaseRecord.garbage / 8] = registers.garbage;
     const { ctxFrom, ctxWords, stackWords } = shapeOf(one);
     record[at + CaseRecord.entry / 8] = isCalledDirectly(one) ? place.image : this.#launcher(one);
     record[at + CaseRecord.stackBytes / 8] = BigInt(8 * (one.registers.stackWords + STACK_ARG_WORDS));
     record[at + CaseRecord.ctxFrom / 8] = BigInt.asUintN(64, BigInt(8 * ctxFrom));
     record[at + CaseRecord.ctxWords / 8] = BigInt(ctxWords);
     record[at + CaseRecord.stackWords / 8] = BigInt(stackWords);
-    record[at + CaseRecord.originalReply / 8] = values.original;
-    record[at + CaseRecord.bodyReply / 8] = values.body;
-    record.set(values.args, at + CaseRecord.args / 8);
-    record.set(values.inner, at + CaseRecord.innerArgs / 8);
-    record.set(values.stack, at + CaseRecord.stackArgs / 8);
-    record.set(values.innerStack, at + CaseRecord.innerStackArgs / 8);
-    record.set(values.saved, at + CaseRecord.saved / 8);
+    record[at + CaseRecord.originalReply / 8] = one.returns.original;
+    record[at + CaseRecord.bodyReply / 8] = one.returns.body;
+    copy(registers.args, record, at + CaseRecord.args / 8);
+    copy(movedOn(registers.args), record, at + CaseRecord.innerArgs / 8);
+    copy(registers.stack, record, at + CaseRecord.stackArgs / 8);
+    copy(movedOn(registers.stack), record, at + CaseRecord.innerStackArgs / 8);
+    copy(registers.saved, record, at + CaseRecord.saved / 8);
     const programs = programsOf(one);
     for (let i = 0; i < programs.length; i++) {
       if (programs[i]?.running !== true) continue;
@@ -404,6 +403,11 @@ export class Stage {
     if (stray) this.#wide.fill(0n);
     return stray;
   }
+}
+
+/** By hand: for an array of bigints BigUint64Array.set is slower. */
+function copy(from: readonly bigint[], to: BigUint64Array, at: number): void {
+  for (let i = 0; i < from.length; i++) to[at + i] = from[i] as bigint;
 }
 
 function words(bytes: Uint8Array): BigUint64Array {

@@ -4,7 +4,7 @@
  */
 
 import type { RevisionName } from '../../jit/index.ts';
-import type { ImageCase } from './case.ts';
+import type { ImageCase, ValueModel } from './case.ts';
 
 const WORD_BYTES = 8;
 const ARG_REGISTERS = 6;
@@ -34,12 +34,11 @@ export function wordsOf({ revision, args }: Pick<ImageCase, 'revision' | 'args'>
   const words: Word[] = [];
   let registers = 0;
   let stack = 0;
-  for (const { sizeBytes } of args) {
-    const count = hasWords(revision) ? Math.ceil(sizeBytes / WORD_BYTES) : 1;
-    // Earlier revisions have no stack words: they refuse what does not fit.
-    const fits = revision !== 'v6.12' || registers + count <= ARG_REGISTERS;
+  for (const arg of args) {
+    const count = wordsIn(revision, arg);
+    const fits = inRegisters(revision, registers, count);
     for (let i = 0; i < count; i++) {
-      const widthBytes = Math.min(sizeBytes - WORD_BYTES * i, WORD_BYTES);
+      const widthBytes = Math.min(arg.sizeBytes - WORD_BYTES * i, WORD_BYTES);
       words.push(
         fits
           ? { widthBytes, register: registers++, stack: undefined }
@@ -51,10 +50,27 @@ export function wordsOf({ revision, args }: Pick<ImageCase, 'revision' | 'args'>
 }
 
 /** How many words of a case's context there are, and how many of them come on the stack. */
-export function countWords(one: Pick<ImageCase, 'revision' | 'args'>): {
+export function countWords({ revision, args }: Pick<ImageCase, 'revision' | 'args'>): {
   readonly all: number;
   readonly stack: number;
 } {
-  const words = wordsOf(one);
-  return { all: words.length, stack: words.filter(({ stack }) => stack !== undefined).length };
+  let registers = 0;
+  let stack = 0;
+  for (const arg of args) {
+    const count = wordsIn(revision, arg);
+    if (inRegisters(revision, registers, count)) registers += count;
+    else stack += count;
+  }
+  return { all: registers + stack, stack };
+}
+
+/** How many words an argument takes. */
+export function wordsIn(revision: RevisionName, { sizeBytes }: ValueModel): number {
+  return hasWords(revision) ? Math.ceil(sizeBytes / WORD_BYTES) : 1;
+}
+
+/** Whether an argument of so many words goes into registers when so many are taken. */
+function inRegisters(revision: RevisionName, taken: number, words: number): boolean {
+  // Earlier revisions have no stack words: they refuse what does not fit.
+  return revision !== 'v6.12' || taken + words <= ARG_REGISTERS;
 }
