@@ -1,6 +1,7 @@
 /*
  * What one worker of the fuzzer does in a second, and where the time goes: `npm run bench:fuzz -- --help`.
- * Runs in this process, so that nothing but the work itself is measured; nothing asserts a time.
+ * Runs in this process, with a worker's room for garbage, so that nothing but the work itself is measured; nothing
+ * asserts a time.
  */
 
 import { readFileSync } from 'node:fs';

@@ -6,11 +6,12 @@
 import { xoroshiro128plusFromState } from 'pure-rand/generator/xoroshiro128plus';
 
 const U32 = 2 ** 32;
+/** A 64-bit number on its way out of its halves, lower half first. */
+const WIDE = new BigUint64Array(1);
+const HALVES = new Uint32Array(WIDE.buffer);
 
 export class Random {
   readonly #rng: ReturnType<typeof xoroshiro128plusFromState>;
-  readonly #wide = new BigUint64Array(1);
-  readonly #halves = new Uint32Array(this.#wide.buffer);
 
   /**
    * The numbers of one case.
@@ -33,9 +34,9 @@ export class Random {
 
   /** 64 bits. */
   u64(): bigint {
-    this.#halves[1] = this.u32();
-    this.#halves[0] = this.u32();
-    return this.#wide[0] as bigint;
+    HALVES[1] = this.u32();
+    HALVES[0] = this.u32();
+    return WIDE[0] as bigint;
   }
 
   /** A whole number, `from` and `to` included; less than 2^32 of them. */

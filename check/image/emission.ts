@@ -16,8 +16,9 @@ import {
 } from '../../jit/index.ts';
 import { Errno, errnoName, toHex } from '../../lib/index.ts';
 import type { Finding } from '../finding.ts';
-import { type ConfigCase, flagsOf, type ImageCase, type Kind, programsOf } from './case.ts';
+import { type ConfigCase, flagsOf, type ImageCase, KINDS, type Kind, programsOf } from './case.ts';
 import type { Place } from './place.ts';
+import { MAX_PROGRAMS } from './places.ts';
 import { countWords, hasWords, mostWords } from './words.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, RET_FENTRY_RET, ORIG_STACK, INDIRECT } = TrampFlag;
@@ -32,8 +33,12 @@ const PAGE = 4096;
 /** Room for the longest image that any case can ask for. */
 const AMPLE = 16384;
 /** What a text poke takes for a nop. */
-const NOP5 = '0f1f440000';
-const NOP5_BYTES = 5;
+const NOP5 = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/** Programs as messages call them: made once, for there are many cases. */
+const NAMES = Object.fromEntries(
+  KINDS.map((kind) => [kind, Array.from({ length: MAX_PROGRAMS }, (_, i) => `${kind}[${i}]`)]),
+) as unknown as Readonly<Record<Kind, readonly string[]>>;
 
 /** An image that can be called, or why there is none. */
 export type Emitted = EmittedImage | { readonly image?: never; readonly findings: readonly Finding[] };
@@ -90,7 +95,7 @@ export function requestOf(one: ImageCase, place: Place, imageSize: number): Tram
   const refs = (kind: Kind, first: number): ProgRef[] =>
     one[kind].map(({ sleepable, jited, kind: pair, cookie }, i) => {
       const { prog, bpfFunc, insnsi } = place.programs[first + i] ?? NO_PROGRAM;
-      const name = `${kind}[${i}]`;
+      const name = NAMES[kind][i] as string;
       return { prog, bpfFunc, insnsi, sleepable, jited, kind: pair, cookie, name };
     });
   return {
@@ -166,15 +171,16 @@ export function stillFindings(one: ImageCase, bytes: Uint8Array): readonly Findi
   const { revision, config } = one;
   if (!hasWords(revision)) return [];
   const findings: Finding[] = [];
-  const start = toHex(bytes.subarray(0, ENDBR.length / 2));
   const byPointer = revision === 'v6.1' || (flagsOf(one) & INDIRECT) !== 0;
-  if (config.ibt && byPointer && start !== ENDBR) {
-    findings.push({ rule: 'endbr', detail: 'the image begins otherwise', expected: ENDBR, seen: start });
+  if (config.ibt && byPointer) {
+    const seen = toHex(bytes.subarray(0, ENDBR.length / 2));
+    if (seen !== ENDBR)
+      findings.push({ rule: 'endbr', detail: 'the image begins otherwise', expected: ENDBR, seen });
   }
-  const end = toHex(bytes.subarray(-RET_INT3.length / 2));
-  if (config.sls && !config.rethunk && end !== RET_INT3) {
+  if (config.sls && !config.rethunk) {
+    const seen = toHex(bytes.subarray(-RET_INT3.length / 2));
     const detail = 'the image ends otherwise';
-    findings.push({ rule: 'return-hardening', detail, expected: RET_INT3, seen: end });
+    if (seen !== RET_INT3) findings.push({ rule: 'return-hardening', detail, expected: RET_INT3, seen });
   }
   return findings;
 }
@@ -186,7 +192,10 @@ export function sitesWrong(
   calls: boolean,
   wrong: (detail: string, expected: string, seen: string) => Finding[],
 ): readonly Finding[] {
-  const sites = Object.entries({ ip_after_call: ipAfterCall, ip_epilogue: ipEpilogue });
+  const sites = [
+    ['ip_after_call', ipAfterCall],
+    ['ip_epilogue', ipEpilogue],
+  ] as const;
   for (const [name, offset] of sites) {
     if ((offset !== null) === calls) continue;
     const when = calls ? 'an offset: the original is called' : 'none: the original is not called';
@@ -197,8 +206,10 @@ export function sitesWrong(
     );
   }
   if (ipAfterCall === null || ipEpilogue === null) return [];
-  const there = toHex(bytes.subarray(ipAfterCall, ipAfterCall + NOP5_BYTES));
-  if (there !== NOP5) return wrong('no nop of 5 bytes at ip_after_call', NOP5, there);
+  if (!NOP5.every((byte, i) => bytes[ipAfterCall + i] === byte)) {
+    const there = toHex(bytes.subarray(ipAfterCall, ipAfterCall + NOP5.length));
+    return wrong('no nop of 5 bytes at ip_after_call', toHex(Uint8Array.from(NOP5)), there);
+  }
   if (ipEpilogue <= ipAfterCall || ipEpilogue >= bytes.length) {
     const range = `+0x${ipAfterCall.toString(16)} to the end, +0x${bytes.length.toString(16)}`;
     return wrong('ip_epilogue does not follow ip_after_call', range, `+0x${ipEpilogue.toString(16)}`);

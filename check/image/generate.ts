@@ -182,7 +182,7 @@ function programs(random: Random, revision: RevisionName, kind: Kind, count: num
     sleepable: random.once(3),
     jited: !random.once(8),
     kind: v6 ? random.pick(PAIRS) : HelperPair.RECUR,
-    cookie: v6 ? random.once(2) ? random.pick(COOKIES) : random.u64() : 0n,
+    cookie: v6 ? (random.once(2) ? random.pick(COOKIES) : random.u64()) : 0n,
     wantsIp: random.once(4),
     running: random.once(8),
     returns: kind === 'fmodRet' ? spoken(random) : value(random),

@@ -51,7 +51,10 @@ export class Places {
   /** struct bpf_tramp_image, one per seat. */
   readonly #ims: Kaddr;
   readonly #imsMemory: Uint8Array;
+  readonly #imsWords: BigUint64Array;
+  /** The same with references counted per CPU, and atomically: as they are before a call. */
   readonly #imsPristine: Uint8Array;
+  readonly #imsAtomic: Uint8Array;
   readonly #helpers: HelperAddresses;
   readonly #callDepth: Kaddr;
   /** The traced function; and one that begins with an ENDBR. */
@@ -100,9 +103,18 @@ export class Places {
     stage.addFixture('a struct bpf_prog', memory.bytes(low, structBytes));
 
     this.#ims = memory.vmalloc(seats * BpfTrampImage.size, 'image structs');
-    for (let seat = 0; seat < seats; seat++) stage.writeReferences(seat, this.#im(seat), false);
     this.#imsMemory = memory.bytes(this.#ims, seats * BpfTrampImage.size);
-    this.#imsPristine = this.#imsMemory.slice();
+    this.#imsWords = new BigUint64Array(
+      this.#imsMemory.buffer,
+      this.#imsMemory.byteOffset,
+      this.#imsMemory.byteLength / 8,
+    );
+    const counted = (atomic: boolean): Uint8Array => {
+      for (let seat = 0; seat < seats; seat++) stage.writeReferences(seat, this.#im(seat), atomic);
+      return this.#imsMemory.slice();
+    };
+    this.#imsAtomic = counted(true);
+    this.#imsPristine = counted(false);
   }
 
   get seats(): number {
@@ -145,16 +157,17 @@ export class Places {
 
   /** The references on a seat's image, to be counted atomically or per CPU. */
   setReferences(seat: number, atomic: boolean): void {
-    this.#stage.writeReferences(seat, this.#im(seat), atomic);
+    const from = atomic ? this.#imsAtomic : this.#imsPristine;
+    const start = seat * BpfTrampImage.size;
+    this.#imsMemory.set(from.subarray(start, start + BpfTrampImage.size), start);
   }
 
   /** References on a seat's image that are counted atomically, and whether the last one was put. */
   atomicReferences(seat: number): { readonly count: bigint; readonly released: boolean } {
-    const { memory } = this.#stage.machine;
-    const pcref = addrAdd(this.#im(seat), BpfTrampImage.pcref);
+    const pcref = seat * BpfTrampImage.size + BpfTrampImage.pcref;
     return {
-      count: BigInt.asIntN(64, memory.readU64(addrAdd(pcref, PercpuRef.count))),
-      released: memory.readU64(addrAdd(pcref, PercpuRef.released)) === 1n,
+      count: BigInt.asIntN(64, this.#imsWords[(pcref + PercpuRef.count) / 8] as bigint),
+      released: this.#imsWords[(pcref + PercpuRef.released) / 8] === 1n,
     };
   }
 

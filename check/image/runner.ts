@@ -23,7 +23,7 @@ import { Expectation } from './expectation.ts';
 import { observe } from './observe.ts';
 import { Oracle } from './oracle.ts';
 import { MAX_PROGRAMS, Places } from './places.ts';
-import { type Ended, type Ready, Stage } from './stage.ts';
+import { type Ended, type Ready, type Seat, Stage } from './stage.ts';
 import { type Setting, stepsFor, tryAlone } from './trial.ts';
 
 /** Cases in one call of the guest. */
@@ -49,7 +49,8 @@ interface Entry {
   findings: readonly Finding[];
   calls: number;
   emitted: EmittedImage | undefined;
-  seat: number;
+  /** Where it is in its batch. */
+  seat: Seat | undefined;
   observed: readonly string[] | undefined;
 }
 
@@ -92,7 +93,7 @@ class ImageRunner implements CaseRunner<ImageCase> {
         findings: [],
         calls: 0,
         emitted: undefined,
-        seat: 0,
+        seat: undefined,
         observed: undefined,
       }),
     );
@@ -166,12 +167,13 @@ class ImageRunner implements CaseRunner<ImageCase> {
       for (const entry of entries) {
         const { one } = entry;
         if ((one.watched && this.#watches) !== watched) continue;
-        entry.seat = together.length + alone.length;
-        const emitted = emit(one, places.seat(entry.seat, one).place, this.#emitter(one.revision));
+        const seat = places.seat(together.length + alone.length, one);
+        const emitted = emit(one, seat.place, this.#emitter(one.revision));
         if (emitted.image === undefined) {
           entry.findings = emitted.findings;
           continue;
         }
+        entry.seat = seat;
         entry.emitted = emitted;
         (watched ? alone : together).push(entry);
       }
@@ -246,9 +248,11 @@ class ImageRunner implements CaseRunner<ImageCase> {
   }
 
   /** Puts a case into its seat. */
-  #seat({ stage, places, oracle }: Theatre, { one, emitted, seat: number }: Entry): Ready {
-    const seat = places.seat(number, one);
-    const { image, ipAfterCall, ipEpilogue } = emitted as EmittedImage;
+  #seat({ stage, places, oracle }: Theatre, entry: Entry): Ready {
+    const { one } = entry;
+    const seat = entry.seat as Seat;
+    const { number } = seat;
+    const { image, ipAfterCall, ipEpilogue } = entry.emitted as EmittedImage;
     places.write(number, one.placing.offset, one.retired ? retired(image, ipAfterCall, ipEpilogue) : image);
     if (one.retired) places.setReferences(number, true);
     this.#spend('patch');
@@ -262,7 +266,8 @@ class ImageRunner implements CaseRunner<ImageCase> {
 
   #runAlone(theatre: Theatre, entry: Entry): void {
     const { stage, places } = theatre;
-    const { one, seat } = entry;
+    const { one } = entry;
+    const { number } = entry.seat as Seat;
     const { image, ipAfterCall, ipEpilogue } = entry.emitted as EmittedImage;
     const setting: Setting = {
       stage,
@@ -274,20 +279,20 @@ class ImageRunner implements CaseRunner<ImageCase> {
         return ready;
       },
       clear: () => {
-        const references = places.atomicReferences(seat);
-        if (one.retired) places.setReferences(seat, false);
-        stage.takeReferences(seat);
+        const references = places.atomicReferences(number);
+        if (one.retired) places.setReferences(number, false);
+        stage.takeReferences(number);
         return { references, damage: this.#damage(theatre) };
       },
-      stepAt: (offset) => this.#stepAt(theatre, entry, offset),
+      stepAt: (offset) => this.#stepAt(entry, offset),
     };
     entry.findings = tryAlone(setting, { watched: one.watched && this.#watches, blamed: true }).findings;
     // Nearly all of it is stepping.
     this.#spend('run');
   }
 
-  #stepAt({ places }: Theatre, { one, seat }: Entry, offset: number): string | undefined {
-    const request = requestOf(one, places.seat(seat, one).place, PAGE_BYTES);
+  #stepAt({ one, seat }: Entry, offset: number): string | undefined {
+    const request = requestOf(one, (seat as Seat).place, PAGE_BYTES);
     const prepared = prepareTrampoline(this.#emitter(one.revision), request, { provenance: true });
     const code = prepared.bytes === undefined ? undefined : prepared.code;
     const insn = code === undefined ? undefined : insnAt(code, offset);

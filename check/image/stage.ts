@@ -20,7 +20,14 @@ import {
 } from '../../jit/index.ts';
 import { addrAdd, alignUp, Bug, type Kaddr } from '../../lib/index.ts';
 import { Kallsyms, RuntimeText, TextPoker } from '../../tramp/index.ts';
-import { type ImageCase, isCalledDirectly, movedOn, programsOf, STACK_ARG_WORDS, usesOtherLauncher } from './case.ts';
+import {
+  type ImageCase,
+  isCalledDirectly,
+  movedOn,
+  programsOf,
+  STACK_ARG_WORDS,
+  usesOtherLauncher,
+} from './case.ts';
 import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
 import { CALLER_BYTES, CaseRecord, Control, FILL, OUTER_COOKIE, SAVED, Script } from './log.ts';

@@ -120,7 +120,7 @@ describe('cases of images', () => {
   });
 
   test('shrink to a case from which nothing can be taken, in steps that each make them smaller', () => {
-    const size = (one: ImageCase): number => JSON.stringify(one).length;
+    const size = (one: ImageCase): number => JSON.stringify(asJson(one)).length;
     let one = made(SEED);
     let steps = 0;
     for (let next: ImageCase | undefined = one; next !== undefined; steps++) {
