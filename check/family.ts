@@ -1,6 +1,6 @@
 /*
  * What a campaign needs to know of the things it can try: how to make a case from a seed, how to make a
- * case smaller, how to run many of them. A case is plain data that JSON can carry there and back, and it
+ * case smaller, how to run many of them. A case is plain data that JSON (lib/json.ts) can carry there and back, and it
  * holds no address: the same case means the same on every machine and engine.
  */
 

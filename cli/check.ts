@@ -176,7 +176,7 @@ function text(revision: RevisionName, { request, bytes }: GivenImage, report: Im
     `${what}: ${verdict} in ${situations.length} calls`,
     ...unjudged.map((why) => `not judged: ${why}`),
     ...findings.map(
-      (finding) => `\n${findingText(finding, [['again', `--call: ${JSON.stringify(finding.case)}`]])}`,
+      (finding) => `\n${findingText(finding, [['again', `--call: ${stringify(finding.case)}`]])}`,
     ),
   ].join('\n');
 }
