@@ -66,7 +66,8 @@ function coverageOf(families: Families, plan: Plan, tally: Tally): CampaignRepor
   return Object.fromEntries(
     sets.map(({ name, set }): [FamilyName, Coverage] => {
       const { cells } = families[name];
-      return [name, { hit: set.hit, all: cells.length, missing: cells.filter((_, i) => !set.has(i)) }];
+      const missing = cells.filter((cell, i) => !set.has(i) && inReach(plan, cell));
+      return [name, { hit: set.hit, all: set.hit + missing.length, missing }];
     }),
   );
 }
@@ -76,8 +77,18 @@ export function countCells(families: Families, plan: Plan, tally: Tally): { hit:
   const sets = setsOf(families, plan, tally);
   return {
     hit: sets.reduce((sum, { set }) => sum + set.hit, 0),
-    cells: sets.reduce((sum, { name }) => sum + families[name].cells.length, 0),
+    cells: sets.reduce((sum, { name }) => sum + cellsInReach(families[name].cells, plan), 0),
   };
+}
+
+function cellsInReach(cells: readonly string[], plan: Plan): number {
+  return cells.reduce((count, cell) => (inReach(plan, cell) ? count + 1 : count), 0);
+}
+
+/** A cell that names a revision can only be hit by cases of that revision. */
+function inReach({ revisions }: Plan, cell: string): boolean {
+  const [named] = /v\d+\.\d+/.exec(cell) ?? [];
+  return named === undefined || revisions.some((name) => name === named);
 }
 
 function setsOf(families: Families, plan: Plan, tally: Tally): { name: FamilyName; set: CellSet }[] {

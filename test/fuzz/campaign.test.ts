@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { Crew } from '../../fuzz/crew.ts';
+import { makePlan } from '../../fuzz/index.ts';
+import { summarize } from '../../fuzz/report.ts';
+import { loadSubjects } from '../../fuzz/subjects.ts';
+import { joinTallies } from '../../fuzz/tally.ts';
 import { tryCases } from '../../fuzz/trial.ts';
 import { campaign, lasting, SMALL, subjects } from './support.ts';
 
@@ -12,6 +16,15 @@ describe('a campaign', () => {
     expect(report.calls).toBeGreaterThan(200);
     expect(report.rules['no-multiple']).toBe(report.broken);
     expect(report.coverage.image).toMatchObject({ hit: 6, all: 8, missing: ['image of 0', 'image of 7'] });
+  });
+
+  test('misses no cell of a revision that it leaves out', async () => {
+    const plan = makePlan({ seed: 1, family: 'image', revisions: ['v6.1'], cases: 10 });
+    const { families } = await loadSubjects(subjects());
+    const named = { ...families.image, cells: ['v6.1 a', 'v6.12 a', 'x: v5.13', 'any'] };
+    const both = { ...families, image: named };
+    const { coverage } = summarize(both, plan, joinTallies(both, []));
+    expect(coverage).toEqual({ image: { hit: 0, all: 2, missing: ['v6.1 a', 'any'] } });
   });
 
   test('is the same whatever the workers and the blocks', async () => {
