@@ -296,13 +296,13 @@ const onPrograms: Combination[] = [
 // -- programs as members of a struct ---------------------------------------------------------------------------------------
 
 const member = (name: string, returns = 0): ProgramSpec => prog('struct_ops', { member: name, returns });
-const REGISTERED: readonly Step[] = [{ do: 'register' }, LOOK, { do: 'unregister' }];
+const REGISTERED: readonly Step[] = [{ do: 'register' }, LOOK, CALL, { do: 'unregister' }];
 
 const members: Combination[] = [
   combination(
     'struct-ops',
     targets.congestionControl,
-    [member('ssthresh', 2), member('cong_avoid'), member('undo_cwnd', 3)],
+    [member('ssthresh', 2), member('cong_avoid'), member('undo_cwnd', 3), member('init')],
     {
       steps: REGISTERED,
     },

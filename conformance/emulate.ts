@@ -1,6 +1,13 @@
 import { type Attachment, type CallReport, createLab, type Lab, type ProgramCode } from '../lab/index.ts';
 import { addrAdd, Bug, hex64, type Kaddr, KernelError, kaddr } from '../lib/index.ts';
-import { MANAGED_REVISIONS, type ManagedRevision } from '../tramp/index.ts';
+import { parsePrototype } from '../obj/index.ts';
+import {
+  BpfProg,
+  MANAGED_REVISIONS,
+  type ManagedRevision,
+  StructOps,
+  type StructOpsMember,
+} from '../tramp/index.ts';
 import type { Combination, KernelName, ProgramSpec, Step } from './combination.ts';
 import { type CallSeen, givenWords, type Observation } from './observation.ts';
 import { readRecord, recordBytes, seesRet } from './recorder.ts';
@@ -16,13 +23,6 @@ import { callerOn, type Target } from './target.ts';
 /** The lab's revision of a kernel; undefined when the lab cannot be it. */
 export function labRevision(kernel: KernelName): ManagedRevision | undefined {
   return MANAGED_REVISIONS.find((name) => name === `v${kernel}`);
-}
-
-/** Why a combination cannot be run in a lab; undefined when it can. */
-export function labLacks({ target }: Combination): string | undefined {
-  return target.struct === undefined
-    ? undefined
-    : 'nobody calls it here, and our lab has no structs of operations';
 }
 
 export interface EmulateOptions {
@@ -59,8 +59,11 @@ function targetText({ fn, body }: Target, ibt: boolean): string {
   return `${fn}:\n${ibt ? `${SEALED_ENDBR}\n` : ''}call __fentry__\n${body}\n`;
 }
 
-/** Calls it with words from memory, those that registers do not hold on the stack. */
-function callerText({ fn, args }: Target, block: Kaddr): string {
+/**
+ * Calls it with words from memory, those that registers do not hold on the stack.
+ * @param callee its name; or what r11, the address of a pointer, leads to
+ */
+function callerText({ fn, args }: Target, callee: string, pointer: Kaddr, block: Kaddr): string {
   const onStack = args
     .slice(ARG_REGS.length)
     .map((_, i) => [
@@ -73,7 +76,7 @@ function callerText({ fn, args }: Target, block: Kaddr): string {
   const lines = [
     ...['push rbp', 'mov rbp, rsp', `sub rsp, ${16 * Math.ceil(onStack.length / 2)}`],
     ...[`movabs rax, ${hex64(block)}`, ...onStack.flat(), ...inRegisters],
-    ...[`call ${fn}`, 'leave', 'ret'],
+    ...[`movabs r11, ${hex64(pointer)}`, `call ${callee}`, 'leave', 'ret'],
   ];
   return `${callerOf(fn)}:\n${lines.join('\n')}\n`;
 }
@@ -99,6 +102,11 @@ class Run {
   /** By program, of attachments that are gone: every one has counters of its own in a lab. */
   readonly #gone: { runs: bigint; misses: bigint }[];
   #codes: ProgramCode[] = [];
+  /** Of a struct of operations: its programs, and the struct when it is registered. */
+  #members: StructOpsMember[] = [];
+  #struct: StructOps | undefined;
+  /** Where the kernel's struct has the member that is called. */
+  #pointer: Kaddr = kaddr(0);
   /** Where programs record, and where the caller finds the arguments. */
   #block: Kaddr = kaddr(0);
   #args: Kaddr = kaddr(0);
@@ -119,17 +127,32 @@ class Run {
     lab.kernel.statsEnabled = true;
     this.#block = this.#zeros(recordBytes(programs.length), 'records');
     this.#args = this.#zeros(8 * Math.max(target.args.length, 1), 'arguments');
-    const { module } = await lab.loadText(targetText(target, this.#options.ibt), target.fn);
-    this.#address = module.symbol(target.fn)?.address ?? this.#address;
-    lab.prototype(target.prototype);
-    await lab.loadText(callerText(target, this.#args), callerOf(target.fn));
+    if (target.struct === undefined) {
+      const { module } = await lab.loadText(targetText(target, this.#options.ibt), target.fn);
+      this.#address = module.symbol(target.fn)?.address ?? this.#address;
+      lab.prototype(target.prototype);
+    } else this.#pointer = this.#zeros(8, target.struct.name);
+    const callee = target.struct === undefined ? target.fn : 'qword ptr [r11]';
+    await lab.loadText(callerText(target, callee, this.#pointer, this.#args), callerOf(target.fn));
     for (const [slot, spec] of programs.entries()) {
       const shape = { words: target.args, hasRet: seesRet(spec.kind, target.retBits) };
       const text = recorderText(spec, slot, shape, { block: this.#block, fn: target.fn });
       const code = await lab.assemble(`p${slot}`, text);
       const shim = spec.kind === 'lsm_cgroup';
       this.#codes.push(shim ? await this.#cgroupRunner(slot, code.entry) : code);
+      if (target.struct !== undefined) this.#members.push(this.#member(spec, slot, code.entry));
     }
+  }
+
+  /** All with the prototype of the one that is called. */
+  #member({ member = '' }: ProgramSpec, slot: number, bpfFunc: Kaddr): StructOpsMember {
+    const prog = new BpfProg(this.#lab.kernel, {
+      name: `p${slot}`,
+      kind: 'fentry',
+      type: 'struct_ops',
+      bpfFunc,
+    });
+    return { name: member, model: parsePrototype(this.#combination.target.prototype), prog };
   }
 
   #cgroupRunner(slot: number, program: Kaddr): Promise<ProgramCode> {
@@ -167,6 +190,13 @@ class Run {
       case 'call':
         this.#keep(at, this.#call(at));
         break;
+      case 'register':
+        this.#register();
+        break;
+      case 'unregister':
+        for (const [program, { prog }] of this.#members.entries()) this.#add(program, prog.counters(0));
+        this.#struct?.unregister();
+        break;
       case 'look':
       case 'lookAgain':
         break;
@@ -178,10 +208,22 @@ class Run {
   /** Adds what an attachment counted to what the program's others did. */
   #count(program: number): void {
     const counters = this.#links.get(program)?.prog.counters(0);
+    if (counters !== undefined) this.#add(program, counters);
+  }
+
+  #add(program: number, { runs, misses }: { readonly runs: bigint; readonly misses: bigint }): void {
     const sum = this.#gone[program];
-    if (counters === undefined || sum === undefined) return;
-    sum.runs += counters.runs;
-    sum.misses += counters.misses;
+    if (sum === undefined) return;
+    sum.runs += runs;
+    sum.misses += misses;
+  }
+
+  /** Puts the struct together, and the pointer to the member that is called where its caller finds it. */
+  #register(): void {
+    const { struct } = this.#combination.target;
+    if (struct === undefined) throw new Bug('only a struct can be registered');
+    this.#struct = new StructOps(this.#lab.kernel, struct.type, this.#members);
+    this.#lab.machine.memory.writeU64(this.#pointer, this.#struct.pointer(struct.called));
   }
 
   #attach(program: number): number {

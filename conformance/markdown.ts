@@ -41,8 +41,8 @@ const LIMITS = `## What this does not show
 - v5.13 and v5.15: no package of them is to be had. Their bytes are compared with the kernels' emitters run
   outside a kernel (\`test/vectors\`).
 - CPUs: one, emulated by qemu without KVM. IBT, FineIBT and kCFI are not exercised.
-- Images that share a site with livepatch (ORIG_STACK). Of struct_ops the images are compared, not what its
-  programs see: the lab has no structs of operations.
+- Images that share a site with livepatch (ORIG_STACK). Of struct_ops all images are compared, but one member is
+  called: \`init\`, with one argument and no result.
 `;
 
 function settings(reports: readonly ConformanceReport[]): string {

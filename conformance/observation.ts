@@ -1,4 +1,4 @@
-import { hex64, type Kaddr } from '../lib/index.ts';
+import { hex64, type Kaddr, kaddr } from '../lib/index.ts';
 import type { CombinationAnswers } from './answers.ts';
 import type { Combination, KernelName, ProgramSpec } from './combination.ts';
 import { type Recorded, readRecord, seesRet } from './recorder.ts';
@@ -56,12 +56,14 @@ export function observed(
     calls.set(at, { outcome: tells ? outcome : undefined, records });
   }
   const counters = programs.map((_, program) => answers.infos.get(programName(program)));
-  if (site === undefined || counters.some((counter) => counter === undefined)) return undefined;
+  // A struct has no address that a program could see.
+  const address = target.struct === undefined ? site?.address : kaddr(0);
+  if (address === undefined || counters.some((counter) => counter === undefined)) return undefined;
   return {
     attached,
     calls,
     counters: counters.map((counter) => ({ runs: counter?.runs ?? 0n, misses: counter?.misses ?? 0n })),
-    address: site.address,
+    address,
   };
 }
 

@@ -41,6 +41,8 @@ export interface StructOps {
   readonly list: string;
   /** What the struct shall be called. */
   readonly name: string;
+  /** The member that a call calls: the target's prototype is its. */
+  readonly called: string;
 }
 
 export interface Target {

@@ -13,7 +13,11 @@ const NR = {
   read: 0,
   write: 1,
   mmap: 9,
+  ioctl: 16,
   socket: 41,
+  connect: 42,
+  bind: 49,
+  listen: 50,
   setsockopt: 54,
   chmod: 90,
   chown: 92,
@@ -407,18 +411,46 @@ export const pipeRead: Target = kernelFunction('pipe_read', {
 
 // -- structs of operations ---------------------------------------------------------------------------------
 
-/** Congestion control of TCP. What its programs see is not compared, so nobody calls them. */
+const STREAM_SOCKET = [NR.socket, 2, 1, 0].join(' ');
+const SOL_TCP = 6;
+const TCP_CONGESTION = 13;
+const SO_REUSEADDR = 2;
+const SIOCSIFFLAGS = 0x8914;
+/** struct ifreq: "lo", IFF_UP. */
+const LOOPBACK_UP = `hex:6c6f${'00'.repeat(14)}0100${'00'.repeat(22)}`;
+/** struct sockaddr_in: port 4711 of 127.0.0.1. */
+const ADDRESS = `hex:020012677f000001${'00'.repeat(8)}`;
+const ADDRESS_BYTES = 16;
+
+/**
+ * Congestion control of TCP. A connection that is there already and is given it calls `init`, and as nothing is
+ * under way on it, no other member.
+ */
 export const congestionControl: Target = {
   fn: 'tcp_congestion_ops',
-  prototype: 'u32 tcp_congestion_ops(struct sock *sk)',
+  prototype: 'void init(struct sock *sk)',
   args: words([64, 'given']),
   retBits: 0,
   body: 'ret',
-  // the kernel asks for type information of whoever registers a struct, whatever is in it
-  caller: { prepare: [`btf types ${toHex(targetBtf().bytes)}`], call: () => [], outcome: undefined },
+  caller: systemCall(
+    NR.setsockopt,
+    ['fd:client', SOL_TCP, TCP_CONGESTION, 'text:tramplab', 'tramplab'.length],
+    () => ({ result: 0 }),
+    [
+      // the kernel asks for type information of whoever registers a struct, whatever is in it
+      `btf types ${toHex(targetBtf().bytes)}`,
+      `open server ${STREAM_SOCKET}`,
+      `call up ${NR.ioctl} fd:server ${SIOCSIFFLAGS} ${LOOPBACK_UP}`,
+      `call reuse ${NR.setsockopt} fd:server ${SOL_SOCKET} ${SO_REUSEADDR} hex:01000000 4`,
+      `call bind ${NR.bind} fd:server ${ADDRESS} ${ADDRESS_BYTES}`,
+      `call listen ${NR.listen} fd:server 1`,
+      `open client ${STREAM_SOCKET}`,
+      `call connect ${NR.connect} fd:client ${ADDRESS} ${ADDRESS_BYTES}`,
+    ],
+  ),
   attachTo: '',
   where: 'sym:tcp_cong_list',
-  struct: { type: 'tcp_congestion_ops', list: 'tcp_cong_list', name: 'tramplab' },
+  struct: { type: 'tcp_congestion_ops', list: 'tcp_cong_list', name: 'tramplab', called: 'init' },
 };
 
 // -- functions of BPF programs ---------------------------------------------------------------------------
