@@ -81,14 +81,6 @@ function callerText({ fn, args }: Target, callee: string, pointer: Kaddr, block:
   return `${callerOf(fn)}:\n${lines.join('\n')}\n`;
 }
 
-/**
- * What stands in a hook's trampoline for a cgroup's one program: its 0 denies, all else allows.
- * Kernel: bpf_prog_run_array_cg, kernel/bpf/cgroup.c
- */
-function cgroupRunnerText(program: string): string {
-  return `call ${program}\ncmp eax, 1\nsbb eax, eax\nret\n`;
-}
-
 const callerOf = (fn: string): string => `call_${fn}`;
 
 class Run {
@@ -138,8 +130,7 @@ class Run {
       const shape = { words: target.args, hasRet: seesRet(spec.kind, target.retBits) };
       const text = recorderText(spec, slot, shape, { block: this.#block, fn: target.fn });
       const code = await lab.assemble(`p${slot}`, text);
-      const shim = spec.kind === 'lsm_cgroup';
-      this.#codes.push(shim ? await this.#cgroupRunner(slot, code.entry) : code);
+      this.#codes.push(code);
       if (target.struct !== undefined) this.#members.push(this.#member(spec, slot, code.entry));
     }
   }
@@ -153,10 +144,6 @@ class Run {
       bpfFunc,
     });
     return { name: member, model: parsePrototype(this.#combination.target.prototype), prog };
-  }
-
-  #cgroupRunner(slot: number, program: Kaddr): Promise<ProgramCode> {
-    return this.#lab.assemble(`cgroup${slot}`, cgroupRunnerText(hex64(program)));
   }
 
   #zeros(sizeBytes: number, name: string): Kaddr {
@@ -230,10 +217,13 @@ class Run {
     const { programs, target } = this.#combination;
     const { kind, sleepable = false, cookie } = programs[program] as ProgramSpec;
     if (kind === 'struct_ops') throw new Bug('a struct of operations has no function to attach to');
-    const as = kind === 'lsm_cgroup' ? 'lsm' : kind;
+    const code = this.#codes[program] as ProgramCode;
+    const options = { sleepable, ...(cookie === undefined ? {} : { cookie }) };
     try {
-      const options = { sleepable, ...(cookie === undefined ? {} : { cookie }) };
-      const attachment = this.#lab.attach(as, target.fn, this.#codes[program] as ProgramCode, options);
+      const attachment =
+        kind === 'lsm_cgroup'
+          ? this.#lab.attachCgroup(target.fn, code)
+          : this.#lab.attach(kind, target.fn, code, options);
       this.#links.set(program, attachment);
       return 0;
     } catch (error) {

@@ -76,6 +76,7 @@ export {
 } from './rev/revision.ts';
 export { revisions } from './rev/revisions.ts';
 export { RUNTIME_BUGS, type RuntimeBug } from './runtime/bugs.ts';
+export { CGROUP_RUNNERS, type CgroupRunner } from './runtime/cgroup-run.ts';
 export type { RuntimeLayout } from './runtime/context.ts';
 export { GET_FUNC_IP } from './runtime/prog-helpers.ts';
 export { STATS_KEY } from './runtime/prog-stats.ts';

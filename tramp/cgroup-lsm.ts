@@ -16,32 +16,12 @@
  * Kernel: bpf_trampoline_link_cgroup_shim, kernel/bpf/trampoline.c; kernel/bpf/cgroup.c
  */
 
-import {
-  Assembler,
-  eax,
-  BpfProg as ProgField,
-  piece,
-  ptr,
-  r12,
-  r13,
-  rax,
-  rbx,
-  rdi,
-  rsi,
-} from '../jit/index.ts';
-import { addrAdd, Bug, Errno, InputError, type Kaddr, kaddr } from '../lib/index.ts';
+import { CGROUP_RUNNERS, type CgroupRunner, BpfProg as ProgField } from '../jit/index.ts';
+import { addrAdd, Bug, InputError, type Kaddr, kaddr } from '../lib/index.ts';
 import type { FuncModel } from '../obj/index.ts';
 import type { Kernel } from './kernel.ts';
 import { BpfProg } from './prog.ts';
 import { type AttachTarget, linkLocked, type Trampoline, unlinkProg } from './trampoline.ts';
-
-/** The runners: where the cgroup is found that decides. */
-const RUNNERS = [
-  '__cgroup_bpf_run_lsm_current',
-  '__cgroup_bpf_run_lsm_socket',
-  '__cgroup_bpf_run_lsm_sock',
-] as const;
-export type CgroupRunner = (typeof RUNNERS)[number];
 
 /** By the hook's first argument. Kernel: bpf_lsm_find_cgroup_shim, kernel/bpf/bpf_lsm.c */
 export function cgroupRunner({ args: [first] }: FuncModel): CgroupRunner {
@@ -58,14 +38,13 @@ interface Shim {
   references: number;
   /** Kernel: cgrp->bpf.effective */
   readonly programs: BpfProg[];
-  /** The array of their functions in guest memory, 0 behind the last. */
+  /** The array of their structs in guest memory, 0 behind the last. */
   array: Kaddr;
 }
 
 export class CgroupLsm {
   readonly #kernel: Kernel;
   readonly #shims: Map<BpfProg, Shim> = new Map();
-  #runners: Readonly<Record<CgroupRunner, Kaddr>> | undefined;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -74,7 +53,7 @@ export class CgroupLsm {
   /** Whether an instruction is one of a runner. */
   isRunner(address: Kaddr): boolean {
     const { name } = this.#kernel.kallsyms.lookup(address)?.ksym ?? {};
-    return RUNNERS.some((runner) => runner === name);
+    return CGROUP_RUNNERS.some((runner) => runner === name);
   }
 
   /** Shims that are linked. */
@@ -151,7 +130,7 @@ export class CgroupLsm {
 
   /** Kernel: cgroup_shim_find */
   #find(tr: Trampoline): Shim | undefined {
-    const runner = this.#place()[cgroupRunner(tr.target.model)];
+    const runner = this.#runner(tr.target.model);
     return [...this.#shims.values()].find((shim) => shim.tr === tr && shim.prog.bpfFunc === runner);
   }
 
@@ -178,7 +157,7 @@ export class CgroupLsm {
     const prog = new BpfProg(this.#kernel, {
       name: `shim of ${model.name}`,
       kind: 'lsm',
-      bpfFunc: this.#place()[cgroupRunner(model)],
+      bpfFunc: this.#runner(model),
       jited: false,
       // whoever may still run it reads the array
       release: () => machine.memory.kfree(shim.array),
@@ -193,67 +172,20 @@ export class CgroupLsm {
     const { grace, machine } = this.#kernel;
     const { memory } = machine;
     const array = memory.kmalloc(8 * (programs.length + 1), 'bpf_prog_array');
-    for (const [i, { bpfFunc }] of programs.entries()) memory.writeU64(addrAdd(array, 8 * i), bpfFunc);
+    for (const [i, { address }] of programs.entries()) memory.writeU64(addrAdd(array, 8 * i), address);
     memory.writeU64(addrAdd(array, 8 * programs.length), 0n);
     const old = shim.array;
     shim.array = array;
     shim.programs.splice(0, shim.programs.length, ...programs);
-    memory.writeU64(addrAdd(shim.prog.address, PROG_AUX), array);
+    memory.writeU64(addrAdd(shim.prog.address, ProgField.aux), array);
     if (old !== 0n) grace.callRcu(() => memory.kfree(old));
   }
 
-  /** Puts the runners into kernel text, when somebody first wants one. */
-  #place(): Readonly<Record<CgroupRunner, Kaddr>> {
-    this.#runners ??= placeRunners(this.#kernel);
-    return this.#runners;
+  /** The runner of a hook. */
+  #runner(model: FuncModel): Kaddr {
+    const name = cgroupRunner(model);
+    const address = this.#kernel.helpers[name];
+    if (address === undefined) throw new Bug(`the runtime has no ${name}`);
+    return address;
   }
-}
-
-/** Kernel: prog->aux; here the array of programs itself */
-const PROG_AUX = 0x38;
-
-/** u32 runner(ctx, insnsi): every program is run; one that answers 0 refuses. Kernel: bpf_prog_run_array_cg */
-const run = piece('bpf_prog_run_array_cg', ({ asm }: { readonly asm: Assembler }) => {
-  const next = asm.label('next');
-  const allowed = asm.label('allowed');
-  const done = asm.label('done');
-  asm.push(rbx);
-  asm.push(r12);
-  asm.push(r13);
-  asm.mov(rbx, ptr(rsi, PROG_AUX - ProgField.insnsi), 'the programs of the shim, from its instructions');
-  asm.mov(r12, rdi, 'ctx');
-  asm.alu('xor', r13, r13);
-  asm.bind(next);
-  asm.mov(rax, ptr(rbx));
-  asm.test(rax, rax);
-  asm.jccShort('e', done);
-  asm.mov(rdi, r12);
-  asm.callIndirect(rax);
-  asm.test(eax, eax);
-  asm.jccShort('ne', allowed);
-  asm.movImm(r13, -Errno.EPERM);
-  asm.bind(allowed);
-  asm.lea(rbx, ptr(rbx, 8));
-  asm.jmpShort(next);
-  asm.bind(done);
-  asm.mov(rax, r13);
-  asm.pop(r13);
-  asm.pop(r12);
-  asm.pop(rbx);
-  asm.ret();
-});
-
-/** Simplified: as there is one cgroup, all three are the same code. */
-function placeRunners({ machine, kallsyms }: Kernel): Readonly<Record<CgroupRunner, Kaddr>> {
-  const place = (name: string): Kaddr => {
-    const asm = new Assembler(kaddr(0));
-    run({ asm });
-    const bytes = asm.bytes();
-    const start = machine.memory.allocKernelText(bytes.length, name);
-    machine.patchText(start, bytes);
-    kallsyms.add({ name, start, sizeBytes: bytes.length, kind: 'kernel' });
-    return start;
-  };
-  const [current, socket, sock] = RUNNERS;
-  return { [current]: place(current), [socket]: place(socket), [sock]: place(sock) };
 }

@@ -91,12 +91,18 @@ export const updateProgStats: Func = piece('update_prog_stats', (ctx: Ctx) => {
   asm.callSym(new Sym('sched_clock'));
   asm.alu('sub', rax, rsi);
   asm.mov(rcx, ptr(rdi, BpfProg.stats));
+  countRun(ctx);
+  asm.bind(skip);
+});
+
+/** Counts one run, which took rax nanoseconds, in the statistics at the per-CPU offset in rcx. */
+export function countRun(ctx: Ctx): void {
+  const { asm } = ctx;
   statsUpdate(ctx, rcx, () => {
     asm.inc(qword(gsPtr(rcx, BpfProgStats.cnt)));
     asm.alu('add', gsPtr(rcx, BpfProgStats.nsecs), rax);
   });
-  asm.bind(skip);
-});
+}
 
 /** u64_stats_update_begin .. end around an update of the statistics whose per-CPU offset is in `stats`. */
 function statsUpdate({ asm, bugs }: Ctx, stats: Reg, update: () => void): void {
@@ -106,7 +112,7 @@ function statsUpdate({ asm, bugs }: Ctx, stats: Reg, update: () => void): void {
 }
 
 /** A place that falls through while statistics are off and jumps to `on` once it is patched. */
-function staticBranch(asm: Assembler, on: Label): void {
+export function staticBranch(asm: Assembler, on: Label): void {
   asm.site(STATS_KEY, NOP5.length, on);
   asm.raw(NOP5, 'static branch: statistics');
 }

@@ -8,8 +8,9 @@
  *     what they count                            prog-stats.ts
  *   __bpf_tramp_enter, __bpf_tramp_exit          tramp-enter-exit.ts: around the original
  *   bpf_get_func_ip, bpf_get_attach_cookie, ...  prog-helpers.ts: for programs
+ *   __cgroup_bpf_run_lsm_*                       cgroup-run.ts: what runs the programs of a cgroup
  *
- * They use rax, rcx and rdx only and no stack but return addresses.
+ * All but the last use rax, rcx and rdx only and no stack but return addresses.
  */
 
 import { kaddr } from '../../lib/index.ts';
@@ -18,6 +19,7 @@ import { Assembler } from '../x86/assembler.ts';
 import type { Code } from '../x86/code.ts';
 import { rax, ripTo } from '../x86/operand.ts';
 import type { RuntimeBug } from './bugs.ts';
+import { cgroupRunners } from './cgroup-run.ts';
 import { type Ctx, type Func, func, type RuntimeLayout } from './context.ts';
 import { type Pair, progEnter, progExit, V5_PAIRS, V6_PAIRS } from './prog-enter-exit.ts';
 import { V5_15_HELPERS, V6_HELPERS } from './prog-helpers.ts';
@@ -47,7 +49,7 @@ interface Runtime {
 
 const v5_13: Runtime = { pairs: V5_PAIRS, helpers: [] };
 const v5_15: Runtime = { ...v5_13, helpers: V5_15_HELPERS };
-const v6_1: Runtime = { pairs: V6_PAIRS, helpers: V6_HELPERS };
+const v6_1: Runtime = { pairs: V6_PAIRS, helpers: [...V6_HELPERS, ...cgroupRunners] };
 const v6_12: Runtime = v6_1;
 
 const RUNTIMES: Readonly<Record<RevisionName, Runtime>> = {

@@ -12,6 +12,8 @@ export const BpfProg = {
   active: 0x28,
   /** Address of the program's code. */
   bpfFunc: 0x30,
+  /** Of a shim (cgroup-run.ts): address of the array of programs that it runs. */
+  aux: 0x38,
   insnsi: 0x48,
   size: 0x48,
 } as const;

@@ -10,6 +10,7 @@ import {
   MODEL,
   siteBytes,
 } from '../../../check/index.ts';
+import type { Vcpu } from '../../../emu/index.ts';
 import { NOP5 } from '../../../jit/index.ts';
 import { addrAdd, toHex } from '../../../lib/index.ts';
 import { BpfProg, cgroupRunner, linkProg, type Trampoline, unlinkProg } from '../../../tramp/index.ts';
@@ -94,6 +95,20 @@ describe.each(['v6.1', 'v6.12'] as const)('%s', (revision) => {
     const tr = attach(program('a', 1).prog);
     call();
     expect(tr.links.fmod_ret[0]?.prog.counters(0).runs).toBe(1n);
+  });
+
+  test('and each program of the cgroup, with its time', () => {
+    const [a, b] = [program('a', 1), program('b', 0)];
+    for (const { prog } of [a, b]) attach(prog);
+    expect([call(), a.prog.counters(0).runs]).toEqual([EPERM, 0n]);
+    guest.kernel.statsEnabled = true;
+    const { regs } = guest.machine.cpus[0] as Vcpu;
+    const kept = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'] as const;
+    for (const [i, name] of kept.entries()) regs.set(name, 0x1234n + BigInt(i));
+    expect([call(), call()]).toEqual([EPERM, EPERM]);
+    expect(kept.map((name) => regs.get(name) - 0x1234n)).toEqual([0n, 1n, 2n, 3n, 4n, 5n]);
+    for (const { prog } of [a, b])
+      expect(prog.counters(0)).toMatchObject({ runs: 2n, nsecs: 20n, misses: 0n });
   });
 
   test('hooks without a result run it behind them', () => {
