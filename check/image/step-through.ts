@@ -12,9 +12,6 @@ import type { Ended, Ready, Stage } from './stage.ts';
 /** How far below rsp a write is noticed, bytes. */
 const BELOW_BYTES = 256;
 
-/** A return address that is skipped: above the frame, and still the image's business. */
-const LEAVING_BYTES = 8;
-
 /** Something that an image may not do, whatever comes of it. */
 export interface Violation {
   readonly rule: 'writes-below-rsp' | 'writes-outside-frame' | 'foreign-state' | 'no-fault';
@@ -99,8 +96,6 @@ export function stepThrough(
     let rsp = 0;
     if (inside) {
       rsp = Number(cpu.regs.get('rsp') - base);
-      // Those that returned through a thunk are gone.
-      while (rsp > (entries.at(-1) ?? size) + LEAVING_BYTES) entries.pop();
       if (offset === 0) entries.push(rsp);
       if (!looked.has(offset)) {
         looked.add(offset);
@@ -131,7 +126,10 @@ export function stepThrough(
       };
       note('writes-below-rsp', firstChange(before, stack, Math.max(0, low - BELOW_BYTES), low));
       note('writes-outside-frame', firstChange(before, stack, entry, size));
-      if (after > entry) entries.pop();
+      // Wherever rsp is, an image is not over before control leaves it; a call leaves its return address behind.
+      const next = cpu.regs.get('rip');
+      const leaves = next < image || next >= end;
+      if (leaves && after >= entry && after >= rsp) entries.pop();
     }
     if (reason === 'steps') continue;
     fault = stopped;

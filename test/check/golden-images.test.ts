@@ -195,6 +195,8 @@ describe('a forged image is found out', () => {
       '90 48 8b 7d $1',
     ],
     ['a result not kept', 'return-value', structOps, /48 89 45 f8/, '0f 1f 40 00'],
+    ['rbx pushed into the caller’s frame', 'writes-outside-frame', whole, /48 83 ec ../, '48 83 ec c6'],
+    ['a stack that is none', 'tramp-enter-exit', whole, /48 bf/, '48 bc'],
   ];
 
   test.each(FORGERIES)('%s: %s', async (_, rule, image, pattern, by) => {
