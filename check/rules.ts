@@ -42,7 +42,7 @@ export const IMAGE_RULES = {
   'writes-outside-frame': 'Nothing outside the image’s frame is written.',
   'writes-below-rsp': 'Nothing below rsp is written: an interrupt would overwrite it.',
   'foreign-state':
-    'No register but the general ones is used, and no memory by a segment with a base of its own.',
+    'No register but the general ones is used, no privileged instruction, and no memory by a segment with a base of its own.',
   'retired-epilogue':
     'An image that is retired while the original runs goes on with its exit function, and runs no fexit program.',
   'call-target': 'Control goes nowhere but to the functions that the request names.',

@@ -24,7 +24,10 @@ export interface Effects {
   readonly reads: readonly RegisterName[];
   readonly stores: readonly MemoryUse[];
   readonly loads: readonly MemoryUse[];
-  /** It uses registers that are not general ones, or memory by a segment with a base of its own. */
+  /**
+   * It uses registers that are not general ones, those of the floating-point unit and of the CPU itself included,
+   * or memory by a segment with a base of its own.
+   */
   readonly foreign: boolean;
   /** Whether it reaches into the CPU's own data, by gs. */
   readonly perCpu: boolean;
@@ -66,6 +69,23 @@ const NAMES: readonly RegisterName[] = [
 function fullName(iced: typeof Iced, register: Iced.Register): RegisterName | undefined {
   const full = iced.RegisterExt.fullRegister(register);
   return NAMES[full - iced.Register.RAX];
+}
+
+/** Parts of a CPU whose state no operand names: `fninit`, `emms`, `wrpkru`. */
+const OTHER_UNITS = [
+  ...['FPU', 'FPU287', 'FPU387', 'MMX', 'FXSR', 'XSAVE', 'XSAVEC', 'XSAVEOPT', 'XSAVES'],
+  ...['PKU', 'CET_SS'],
+] as const satisfies readonly (keyof typeof Iced.CpuidFeature)[];
+
+/** Whether state is used that is in no register operand. Flags have a rule of their own. */
+function usesHiddenState(iced: typeof Iced, insn: Iced.Instruction): boolean {
+  const { Wait, Ldmxcsr, Stmxcsr } = iced.Mnemonic;
+  const features = [...insn.cpuidFeatures()] as Iced.CpuidFeature[];
+  return (
+    (insn.isPrivileged && insn.rflagsModified === 0) ||
+    [Wait, Ldmxcsr, Stmxcsr].includes(insn.mnemonic) ||
+    OTHER_UNITS.some((unit) => features.includes(iced.CpuidFeature[unit]))
+  );
 }
 
 /** Decodes the instruction at the start of some bytes. */
@@ -111,9 +131,11 @@ export function effectsOf(bytes: Uint8Array): Effects {
       reads: named(read),
       stores: places(written),
       loads: places(read),
-      foreign: registers.some(
-        ({ register }) => register !== iced.Register.GS && fullName(iced, register) === undefined,
-      ),
+      foreign:
+        usesHiddenState(iced, insn) ||
+        registers.some(
+          ({ register }) => register !== iced.Register.GS && fullName(iced, register) === undefined,
+        ),
       perCpu: registers.some(({ register }) => register === iced.Register.GS),
       flow: flows.get(insn.flowControl) ?? 'other',
     };
