@@ -3,6 +3,7 @@
  * another seed, and what the program that explains the accepted ones must not explain.
  */
 
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Forger, type Verdict } from './forgery/forge.ts';
 
@@ -38,4 +39,11 @@ describe('one byte changed', () => {
   test('the same number is the same forgery', async () => {
     expect(await forger.judge(SEED, 7)).toEqual(verdicts[7]);
   });
+});
+
+test('the recorded campaign left none unexplained', () => {
+  const page = readFileSync(new URL('../../docs/forgeries.md', import.meta.url), 'utf8');
+  expect(page).toContain('10000 forgeries:');
+  expect(page).toContain('Of those accepted, 0 are unexplained');
+  expect(page).toContain('It said so of 0 that were rejected.');
 });

@@ -11,15 +11,14 @@
 import { programsIn } from '../../../check/index.ts';
 import { type RevisionName, TrampFlag, type TrampolineRequest } from '../../../jit/index.ts';
 import { type Instruction, instructionAt } from './instruction.ts';
-import { FRAME_ADDRESS, flagsName, isNop, newProof, run, State, type Stop, Unprovable } from './symbolic.ts';
+import { flagsName, isNop, newProof, REACH_BYTES, run, State, type Stop, Unprovable } from './symbolic.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
 const ARGS = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'];
 const SAVED = ['rbx', 'rbp', 'r12', 'r13', 'r14', 'r15'];
 const SCRATCH = ['rax', 'rcx', 'rdx', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11'];
-/** How far below rsp, and above fp, an image's 8-bit displacements reach. */
-const DEEPEST = 256;
-const HIGHEST = 256;
+/** What a larger frame can take without running out of stack: an 8-bit amount. */
+const LARGEST_FRAME = 127n;
 /** The nop at ip_after_call. */
 const NOP_BYTES = 5;
 /** Ways through an image that are followed at most. */
@@ -61,23 +60,10 @@ export function whyEqual(one: Forged): Reason | undefined {
   if (before === undefined) return undefined;
   const after = instructionAt(one.forged, before.offset, base);
   const sameLength = after.valid && after.next === before.next;
-  if (sameLength && sameInstruction(before, after)) return 'same instruction';
+  if (sameLength && before.exact === after.exact) return 'same instruction';
   if (sameLength && isNop(before) && isNop(after)) return 'still a nop';
   if (neverReached(one, rows, before.offset)) return 'never reached';
   return frameReason(before, after, rows) ?? provedReason(one, rows, index);
-}
-
-/** By text and numbers: the decoder's text has no place for the upper half of some. */
-function sameInstruction(one: Instruction, other: Instruction): boolean {
-  const numbers = ({ operands, target }: Instruction): string =>
-    operands
-      .map((operand) => {
-        if (operand.kind === 'immediate') return operand.value;
-        return operand.kind === 'memory' ? operand.displacement : '';
-      })
-      .concat(target ?? '')
-      .join(' ');
-  return one.text === other.text && numbers(one) === numbers(other);
 }
 
 function instructions(bytes: Uint8Array, base: bigint): readonly Instruction[] {
@@ -101,7 +87,9 @@ function neverReached({ request }: Forged, rows: readonly Instruction[], offset:
   const callsOriginal = (request.flags & CALL_ORIG) !== 0;
   if (callsOriginal && isImpossible(request.im)) return behind(0);
   const program = programsIn(request).findIndex(({ prog }) => isImpossible(prog));
-  if (program < 0 || program >= request.fentry.length + request.fmodRet.length) return false;
+  // An fmod_ret program before it could speak, and it would not be entered.
+  const alwaysEntered = request.fentry.length + (request.fmodRet.length > 0 ? 1 : 0);
+  if (program < 0 || program >= alwaysEntered) return false;
   // Each program before it takes three calls: enter, the program, exit.
   return behind((callsOriginal ? 1 : 0) + 3 * program);
 }
@@ -121,7 +109,8 @@ function frameReason(
     return isFrame && by?.kind === 'immediate' ? BigInt.asIntN(64, by.value) : undefined;
   };
   const [own, other] = [amount(before), amount(after)];
-  if (own === undefined || other === undefined || after.next !== before.next || other < own) return undefined;
+  if (own === undefined || other === undefined || after.next !== before.next) return undefined;
+  if (other < own || other > LARGEST_FRAME) return undefined;
   if (!rows.some(({ flow }) => flow === 'call')) return 'larger frame, no call';
   return (other - own) % 16n === 0n ? 'larger frame' : undefined;
 }
@@ -332,12 +321,12 @@ class Proof {
   }
 
   #sameReturn(a: State, b: State): boolean {
-    if (this.#differs(a, b)) this.#sameAtOnce = false;
+    if (this.#differs(a, b) || this.#unlike(a, b)) this.#sameAtOnce = false;
     const same = (register: string): boolean => a.get(register) === b.get(register);
     if (![...SAVED, 'rsp'].every(same)) return false;
     if (this.#resultIsKnown && !same('rax')) return false;
     // The caller's part of the stack.
-    for (let offset = 8; offset < HIGHEST; offset++) {
+    for (let offset = 8; offset < REACH_BYTES; offset++) {
       if (a.byte(offset) !== b.byte(offset)) return false;
     }
     if (this.#has(SKIP_FRAME) || !this.#has(RESTORE_REGS) || this.#has(CALL_ORIG)) return true;
@@ -359,20 +348,12 @@ class Proof {
     // Nothing comes back from a helper that faults.
     if (this.#faults(a, stopA.target)) return true;
     for (const state of [a, b]) {
-      const rsp = state.frameOffset(state.get('rsp'));
-      if (rsp === undefined) throw new Unprovable('rsp is not in the frame');
-      // Callees leave there what they like.
-      for (const offset of [...state.memory.keys()]) if (offset < rsp) state.memory.delete(offset);
-      for (let word = rsp - DEEPEST; word < rsp; word += 8)
-        state.known.set(word, `left${this.#calls}_${word}`);
+      state.forgetBelowRsp(`left${this.#calls}`);
     }
     const differs = this.#differs(a, b);
     // Registers that callees may change, and flags, hold the same unknown things from here on.
     this.#calls++;
-    const unlike =
-      SCRATCH.some((register) => a.get(register) !== b.get(register)) ||
-      flagsName(a.flags) !== flagsName(b.flags);
-    if (unlike || differs) this.#sameAtOnce = false;
+    if (differs || this.#unlike(a, b)) this.#sameAtOnce = false;
     if (!differs) return true;
     for (const state of [a, b]) {
       for (const register of SCRATCH) state.regs.set(register, `${register}@${this.#calls}`);
@@ -400,7 +381,7 @@ class Proof {
     if (!same('rsp') || !same('rbp')) return false;
     const bytesEqual = (offset: number, count: number): boolean =>
       a.bytes(offset, count).every((byte, i) => byte === b.byte(offset + i));
-    if (!bytesEqual(0, HIGHEST)) return false;
+    if (!bytesEqual(0, REACH_BYTES)) return false;
     const name = Object.keys(request.helpers).find((key) => request.helpers[key] === target);
     if (name !== undefined) return same('rdi') && (!name.includes('prog_exit') || same('rsi'));
     const programs = programsIn(request).filter(({ bpfFunc }) => bpfFunc === target);
@@ -410,6 +391,14 @@ class Proof {
     const seesResult = programs.some((prog) => !request.fentry.includes(prog));
     const ipEqual = !this.#has(IP_ARG) || bytesEqual(-this.#ctx - 8, 8);
     return argsEqual && ipEqual && (!seesResult || !this.#hasResult || bytesEqual(-8, 8));
+  }
+
+  /** Whether what callees may change is not the same. */
+  #unlike(a: State, b: State): boolean {
+    return (
+      SCRATCH.some((register) => a.get(register) !== b.get(register)) ||
+      flagsName(a.flags) !== flagsName(b.flags)
+    );
   }
 
   /** Whether anything outlives a call that is not the same. */
@@ -443,7 +432,7 @@ function outcome(
   if (['jb', 'jo'].includes(mnemonic)) return false;
   if (['jae', 'jno'].includes(mnemonic)) return true;
   const sign: Sign | undefined =
-    flags.of === '#0' ? 'zero' : flags.of === FRAME_ADDRESS ? 'negative' : signs.get(flags.of);
+    flags.of === '#0' ? 'zero' : /^fp[+-]/.test(flags.of) ? 'negative' : signs.get(flags.of);
   if (sign === undefined || (flags.sizeBytes !== 8 && sign !== 'zero')) return undefined;
   const [zero, negative] = [sign === 'zero', sign === 'negative'];
   const taken: Readonly<Record<string, boolean>> = {

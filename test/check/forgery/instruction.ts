@@ -35,6 +35,8 @@ export interface Instruction {
   readonly mnemonic: string;
   /** Operands and all. */
   readonly text: string;
+  /** The text and all numbers: the decoder's text has no place for the upper half of some. */
+  readonly exact: string;
   readonly operands: readonly Operand[];
   readonly flow: 'next' | 'call' | 'return' | 'jump' | 'branch' | 'other';
   /** Where a direct call or jump goes. */
@@ -45,9 +47,13 @@ export interface Instruction {
   readonly touchesMemory: boolean;
   readonly storesMemory: boolean;
   readonly changesFlags: boolean;
+  /** Leaves some of the flags that it could change as they are, now or always. */
+  readonly keepsFlags: boolean;
   /** Flags that are not arithmetic ones. */
   readonly changesControl: boolean;
   readonly readsFlags: boolean;
+  /** All that it does is in the fields above, on every x86-64 CPU, and it cannot fault but by its memory. */
+  readonly ordinary: boolean;
 }
 
 const NAMES = [
@@ -69,8 +75,24 @@ const HIGH: readonly iced.Register[] = [
   iced.Register.BH,
 ];
 
-const { DF, IF, AC, UIF } = iced.RflagsBits;
+const { DF, IF, AC, UIF, OF, SF, ZF, AF, CF, PF } = iced.RflagsBits;
 const CONTROL = DF | IF | AC | UIF;
+const ARITHMETIC = OF | SF | ZF | AF | CF | PF;
+
+/** Shifted by nothing, they leave all flags as they are. */
+const SHIFTS = /^(sh[lr]d?|sa[lr]|ro[lr]|rc[lr])$/;
+/** Of the integer unit since the first 64-bit CPU. */
+const ORDINARY: readonly iced.CpuidFeature[] = [
+  iced.CpuidFeature.INTEL8086,
+  iced.CpuidFeature.INTEL186,
+  iced.CpuidFeature.INTEL286,
+  iced.CpuidFeature.INTEL386,
+  iced.CpuidFeature.INTEL486,
+  iced.CpuidFeature.X64,
+  iced.CpuidFeature.CMOV,
+];
+/** They look at the floating-point unit; divide, which can fault; or test a bit that can lie outside of an operand. */
+const EXTRAORDINARY = /^(f?wait|i?div|bt[src]?)$/;
 
 /** Segments with a base of their own; the others are flat. */
 const BASED: readonly iced.Register[] = [iced.Register.FS, iced.Register.GS];
@@ -99,6 +121,17 @@ function decode(bytes: Uint8Array, offset: number, base: bigint): Instruction {
   const memory = info.usedMemory() as iced.UsedMemory[];
   try {
     const { OpAccess } = iced;
+    const mnemonic = formatter.formatMnemonicOptions(insn, iced.FormatMnemonicOptions.NoPrefixes);
+    const text = formatter.format(insn);
+    const features = [...insn.cpuidFeatures()] as iced.CpuidFeature[];
+    const operands = Array.from({ length: insn.opCount }, (_, i) => operand(insn, i));
+    const target =
+      insn.op0Kind === iced.OpKind.NearBranch64 && insn.opCount > 0 ? insn.nearBranchTarget : undefined;
+    const numbers = operands.map((one) => {
+      if (one.kind === 'immediate') return one.value;
+      return one.kind === 'memory' ? one.displacement : '';
+    });
+    const modified = insn.rflagsModified;
     const written = [OpAccess.Write, OpAccess.CondWrite, OpAccess.ReadWrite, OpAccess.ReadCondWrite];
     const read = [OpAccess.Read, OpAccess.CondRead, OpAccess.ReadWrite, OpAccess.ReadCondWrite];
     const named = (accesses: readonly iced.OpAccess[]): (string | undefined)[] =>
@@ -107,19 +140,24 @@ function decode(bytes: Uint8Array, offset: number, base: bigint): Instruction {
       offset,
       next: offset + insn.length,
       valid: insn.code !== iced.Code.INVALID,
-      mnemonic: formatter.formatMnemonicOptions(insn, iced.FormatMnemonicOptions.NoPrefixes),
-      text: formatter.format(insn),
-      operands: Array.from({ length: insn.opCount }, (_, i) => operand(insn, i)),
+      mnemonic,
+      text,
+      exact: [text, ...numbers, target ?? ''].join(' '),
+      operands,
       flow: FLOWS.get(insn.flowControl) ?? 'other',
-      target:
-        insn.op0Kind === iced.OpKind.NearBranch64 && insn.opCount > 0 ? insn.nearBranchTarget : undefined,
+      target,
       reads: named(read),
       writes: named(written),
       touchesMemory: memory.length > 0,
       storesMemory: memory.some(({ access }) => written.includes(access)),
-      changesFlags: insn.rflagsModified !== 0,
-      changesControl: (insn.rflagsModified & CONTROL) !== 0,
+      changesFlags: modified !== 0,
+      keepsFlags: modified !== 0 && ((modified & ARITHMETIC) !== ARITHMETIC || SHIFTS.test(mnemonic)),
+      changesControl: (modified & CONTROL) !== 0,
       readsFlags: insn.rflagsRead !== 0,
+      ordinary:
+        !insn.isPrivileged &&
+        features.every((feature) => ORDINARY.includes(feature)) &&
+        !EXTRAORDINARY.test(mnemonic),
     };
   } finally {
     for (const used of [...registers, ...memory]) used.free();

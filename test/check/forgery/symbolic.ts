@@ -17,8 +17,8 @@ export class Unprovable extends Error {
 }
 
 const ZERO_BYTE = '#0.0';
-/** What flags are of that an address in the frame was reckoned with. */
-export const FRAME_ADDRESS = 'fp';
+/** On both sides of fp: here is stack, and no access faults. No image's 8-bit displacements reach further. */
+export const REACH_BYTES = 256;
 
 /** Flags as a logical operation on a value leaves them (carry and overflow clear), or a name. */
 export type Flags =
@@ -66,13 +66,39 @@ export class State {
     return Array.from({ length: count }, (_, i) => this.byte(offset + i));
   }
 
-  /** @throws Unprovable below rsp, where an interrupt would overwrite it */
+  /** @throws Unprovable where no stack may be */
+  load(offset: number, count: number): string[] {
+    inReach(offset, count);
+    return this.bytes(offset, count);
+  }
+
+  /** @throws Unprovable where no stack may be, and below rsp, where an interrupt would overwrite it */
   store(offset: number, bytes: readonly string[]): void {
+    inReach(offset, bytes.length);
     const rsp = this.frameOffset(this.get('rsp'));
     if (rsp === undefined || offset < rsp) throw new Unprovable('writes below rsp');
     bytes.forEach((byte, i) => {
       this.memory.set(offset + i, byte);
     });
+  }
+
+  /** After a call: the callee has left below rsp what it likes. */
+  forgetBelowRsp(callee: string): void {
+    const rsp = this.#ownRsp();
+    for (const offset of [...this.memory.keys()]) if (offset < rsp) this.memory.delete(offset);
+    for (const word of wordsBelow(rsp)) this.known.set(word, `${callee}_${word}`);
+  }
+
+  /** After rsp has risen: what is below may be what it was, or what an interrupt has left there. */
+  doubtBelowRsp(): void {
+    const rsp = this.#ownRsp();
+    for (const [offset, byte] of this.memory) if (offset < rsp) this.memory.set(offset, `doubted(${byte}).0`);
+    for (const word of wordsBelow(rsp))
+      this.known.set(word, `doubted(${this.known.get(word) ?? `m${word}`})`);
+  }
+
+  #ownRsp(): number {
+    return frameAddress(this, this.get('rsp'));
   }
 
   /** Puts a value in the place of a name, everywhere. */
@@ -89,6 +115,15 @@ export class State {
     const word = /^m(-?\d+)$/.exec(name);
     if (word !== null) this.known.set(Number(word[1]), value);
   }
+}
+
+function wordsBelow(rsp: number): readonly number[] {
+  const first = Math.floor(rsp / 8) - 1;
+  return Array.from({ length: REACH_BYTES / 8 }, (_, i) => 8 * (first - i));
+}
+
+function inReach(offset: number, count: number): void {
+  if (offset < -REACH_BYTES || offset + count > REACH_BYTES) throw new Unprovable('reaches out of the stack');
 }
 
 /** A byte of a value. */
@@ -116,9 +151,9 @@ function constant(value: bigint): string {
 /** What stops a run: a call, the return, or a branch that may go either way. */
 export type Stop = Instruction;
 
-/** Instructions that change nothing, or nothing that an image can know of. */
+/** Instructions that change nothing, or nothing that an image can know of: the direction flag is clear before. */
 export function isNop({ mnemonic }: Pick<Instruction, 'mnemonic'>): boolean {
-  return /^(nop|cld$|endbr|prefetch|reservednop|pause|fwait|wait|fnop|cldemote)/.test(mnemonic);
+  return /^(nop|cld$|endbr|prefetch|reservednop|pause|cldemote)/.test(mnemonic);
 }
 
 /** Runs from where a state is until something stops it; the state is at the stopping instruction then. */
@@ -135,7 +170,10 @@ export function run(state: State, image: Uint8Array, base: bigint, stopAt: numbe
       state.at = Number(insn.target - base);
       continue;
     }
+    const before = state.frameOffset(state.get('rsp'));
     execute(state, insn);
+    const after = state.frameOffset(state.get('rsp'));
+    if (before !== undefined && after !== undefined && after > before) state.doubtBelowRsp();
     state.at = insn.next;
   }
   throw new Unprovable('does not end');
@@ -154,12 +192,13 @@ function execute(state: State, insn: Instruction): void {
   if (mnemonic === 'pop' && first?.kind === 'register' && first.sizeBytes === 8) {
     const at = frameAddress(state, state.get('rsp'));
     moveStack(state, 8);
-    state.regs.set(first.name, fromBytes(state.bytes(at, 8)));
+    state.regs.set(first.name, fromBytes(state.load(at, 8)));
     return;
   }
-  if (mnemonic === 'leave') {
+  // With a prefix it pops two bytes.
+  if (insn.text === 'leave') {
     const at = frameAddress(state, state.get('rbp'));
-    state.regs.set('rbp', fromBytes(state.bytes(at, 8)));
+    state.regs.set('rbp', fromBytes(state.load(at, 8)));
     state.regs.set('rsp', `fp${signed(at + 8)}`);
     return;
   }
@@ -205,9 +244,13 @@ function frameArithmetic(state: State, insn: Instruction, first: Operand, second
   const offset = state.frameOffset(state.get(first.name));
   if (offset === undefined) return false;
   const by = Number(BigInt.asIntN(64, second.value));
-  state.regs.set(first.name, `fp${signed(insn.mnemonic === 'add' ? offset + by : offset - by)}`);
-  // A kernel address stays one: negative, and nothing carries or overflows.
-  state.flags = { of: FRAME_ADDRESS, sizeBytes: 8 };
+  const sum = insn.mnemonic === 'add' ? offset + by : offset - by;
+  if (Math.abs(by) > REACH_BYTES) return false;
+  const address = `fp${signed(sum)}`;
+  state.regs.set(first.name, address);
+  // A kernel address stays one: negative, and nothing overflows. It carries when a negative number is added.
+  state.flags =
+    by < 0 ? { of: undefined, name: `${insn.mnemonic}${by}_${address}` } : { of: address, sizeBytes: 8 };
   return true;
 }
 
@@ -263,7 +306,7 @@ export function newProof(): void {
 
 /** Everything that the instruction writes gets a name that tells the instruction and its inputs. */
 function opaque(state: State, insn: Instruction): void {
-  if (insn.changesControl) throw new Unprovable(insn.text);
+  if (insn.changesControl || !insn.ordinary) throw new Unprovable(insn.text);
   const memory = insn.operands.filter((operand) => operand.kind === 'memory');
   if (insn.reads.includes(undefined) || insn.writes.includes(undefined)) throw new Unprovable(insn.text);
   if (insn.touchesMemory && memory.length !== 1) throw new Unprovable(insn.text);
@@ -274,10 +317,10 @@ function opaque(state: State, insn: Instruction): void {
   const inputs = [
     // What is written in part keeps the rest.
     ...[...insn.reads, ...insn.writes].map((name) => state.get(name as string)),
-    ...(at === undefined || !insn.touchesMemory ? [] : state.bytes(at, size)),
-    ...(insn.readsFlags ? [flagsName(state.flags)] : []),
+    ...(at === undefined || !insn.touchesMemory ? [] : state.load(at, size)),
+    ...(insn.readsFlags || insn.keepsFlags ? [flagsName(state.flags)] : []),
   ];
-  const name = shortName(`${insn.text} ${inputs.join(',')}`);
+  const name = shortName(`${insn.exact} ${inputs.join(',')}`);
   if (insn.writes.includes('rsp') || insn.writes.includes('rbp')) throw new Unprovable(insn.text);
   for (const register of insn.writes) state.regs.set(register as string, `${name}_${register}`);
   if (at !== undefined && insn.storesMemory) {
@@ -314,7 +357,7 @@ function read(state: State, operand: Operand, size: number): string[] {
     case 'memory': {
       const at = addressOf(state, operand);
       if (at === undefined) throw new Unprovable('reads memory that is not the frame');
-      return state.bytes(at, operand.sizeBytes);
+      return state.load(at, operand.sizeBytes);
     }
     case 'immediate':
       return eight(constant(operand.value)).slice(0, size);
