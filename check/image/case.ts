@@ -91,7 +91,7 @@ export interface ImageCase {
     readonly rax: bigint;
     /** STACK_ARG_WORDS words that the caller has above the return address: arguments, where the function has so many. */
     readonly stack: readonly bigint[];
-    /** Words that the caller has on its stack, up to MAX_STACK_WORDS: they move the frame. */
+    /** Words that the caller has on its stack, up to FAR_STACK_WORDS: they move the frame. */
     readonly stackWords: number;
     /** What callees leave in rcx; every register that they may change holds something else then. */
     readonly garbage: bigint;
@@ -109,6 +109,11 @@ export interface ImageCase {
 
 /** Enough to reach every alignment that a stack word can have in a cache line. */
 export const MAX_STACK_WORDS = 7;
+/**
+ * With so many an image whose caller called it has its saved rbp where the lowest byte of the address is 0: who reckons
+ * on that byte alone borrows from nobody.
+ */
+export const FAR_STACK_WORDS = 30;
 
 /** Words that callers leave above their return address; an image of v6.12 reads seven at most. */
 export const STACK_ARG_WORDS = 8;

@@ -3,10 +3,10 @@
 import { HelperPair } from '../../jit/index.ts';
 import { InputError } from '../../lib/index.ts';
 import {
+  FAR_STACK_WORDS,
   type ImageCase,
   JUDGED_REVISIONS,
   KINDS,
-  MAX_STACK_WORDS,
   PLAIN_CONFIG,
   type Placing,
   type ProgramCase,
@@ -63,7 +63,7 @@ export function parseImageCase(json: unknown): ImageCase {
         registers.raw('stack') === undefined
           ? Array.from({ length: STACK_ARG_WORDS }, () => 0n)
           : registers.words('stack', STACK_ARG_WORDS),
-      stackWords: registers.integer('stackWords', MAX_STACK_WORDS),
+      stackWords: registers.integer('stackWords', FAR_STACK_WORDS),
       garbage: registers.word('garbage'),
     },
     returns: { original: returns.word('original'), body: returns.word('body') },

@@ -1,8 +1,9 @@
 /* The calls that a given image is judged by: one or more per thing that can happen to it, the same every time. */
 
-import { TrampFlag } from '../../jit/index.ts';
+import { HelperPair, TrampFlag } from '../../jit/index.ts';
 import { Random } from '../random.ts';
 import {
+  FAR_STACK_WORDS,
   flagsOf,
   type ImageCase,
   KINDS,
@@ -67,16 +68,26 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
     (flagsOf(plain) & knownFlags(plain.revision) & (TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET)) !== 0;
   const words = countWords(plain).all + (hasResult ? 1 : 0);
 
-  add('plain', (one) => ({ ...one, watched: true }));
+  add('plain', (one) => ({
+    ...one,
+    registers: { ...one.registers, stackWords: FAR_STACK_WORDS },
+    watched: true,
+  }));
   for (const garbage of GARBAGE) {
-    const boundary = (): bigint => random.pick(BOUNDARIES);
+    // Where callees leave 0, all else is 0, too, as far as the caller decides it.
+    const allZero = garbage === 0n;
+    const boundary = (): bigint => (allZero ? garbage : random.pick(BOUNDARIES));
     const args = Array.from({ length: 6 }, boundary);
     const stackWords = STACK_WORDS[GARBAGE.indexOf(garbage)] ?? 0;
     const stack = onStack(plain, boundary);
     const answers = { original: random.pick(BOUNDARIES), body: random.pick(BOUNDARIES) };
     add('arguments at their boundaries', (one) => ({
       ...one,
-      registers: { ...one.registers, args, garbage, stackWords, stack },
+      registers: {
+        ...one.registers,
+        ...(allZero ? { saved: args, rax: garbage } : {}),
+        ...{ args, garbage, stackWords, stack },
+      },
       returns: answers,
     }));
   }
@@ -97,10 +108,17 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
       registers: { ...one.registers, garbage: 1n },
     }));
   }
-  // Each program that runs reads the clock twice: every one starts at the awkward time once.
+  // Each program that runs reads the clock twice: every one starts at the awkward time once. The one before it is
+  // refused where it can be, and has no start time that could be taken for this one's.
+  const programs = programsOf(plain);
   for (let i = 0; i < count; i++) {
-    const clock = LATE_CLOCK - BigInt(2 * i) * TICK;
-    add('statistics', (one) => ({ ...one, statistics: true, clock }));
+    const refused = programs[i - 1]?.kind === HelperPair.RECUR;
+    const clock = LATE_CLOCK - BigInt(2 * (refused ? i - 1 : i)) * TICK;
+    add('statistics', (one) => ({
+      ...withPrograms(one, (prog, at) => (refused && at === i - 1 ? { ...prog, running: true } : prog)),
+      statistics: true,
+      clock,
+    }));
   }
   if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) {
     add('retired', (one) => ({ ...one, retired: true }));

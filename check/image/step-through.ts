@@ -6,7 +6,7 @@
 import type { Fault, RegisterName } from '../../emu/index.ts';
 import { addrAdd, Bug, type Kaddr } from '../../lib/index.ts';
 import { effectsOf } from './decode.ts';
-import { CALLER_BYTES } from './log.ts';
+import { CALLER_BYTES, FILL } from './log.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
 
 /** How far below rsp a write is noticed, bytes. */
@@ -80,6 +80,9 @@ export function stepThrough(
   const { memory } = stage.machine;
   const stack = memory.bytes(base, size);
   const before = new Uint8Array(size);
+  // An interrupt after every instruction: below rsp it leaves what was there at first.
+  const interrupted = new Uint8Array(size);
+  new BigUint64Array(interrupted.buffer, 0, size >> 3).fill(FILL);
   const { image } = ready.seat.place;
   const end = image + BigInt(length);
   const violations: Violation[] = [];
@@ -126,6 +129,9 @@ export function stepThrough(
       };
       note('writes-below-rsp', firstChange(before, stack, Math.max(0, low - BELOW_BYTES), low));
       note('writes-outside-frame', firstChange(before, stack, entry, size));
+      const lost = Math.max(0, Math.min(after, size));
+      const lowest = Math.max(0, lost - BELOW_BYTES);
+      stack.set(interrupted.subarray(lowest, lost), lowest);
       // Wherever rsp is, an image is not over before control leaves it; a call leaves its return address behind.
       const next = cpu.regs.get('rip');
       const leaves = next < image || next >= end;

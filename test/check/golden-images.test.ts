@@ -196,6 +196,8 @@ describe('a forged image is found out', () => {
     ],
     ['a result not kept', 'return-value', structOps, /48 89 45 f8/, '0f 1f 40 00'],
     ['rbx pushed into the caller’s frame', 'writes-outside-frame', whole, /48 83 ec ../, '48 83 ec c6'],
+    ['a frame reckoned on the lowest byte', 'writes-outside-frame', whole, /48 83 ec/, '40 80 ec'],
+    ['the result read from below rsp', 'return-value', whole, /48 8b 45 f8 5b c9/, 'c9 48 8b 44 24 f0'],
     ['a stack that is none', 'tramp-enter-exit', whole, /48 bf/, '48 bc'],
     ['the floating-point unit reset', 'foreign-state', whole, /48 85 c0 74/, 'db e3 90 74'],
     ['a word sent to a port', 'foreign-state', whole, /48 85 c0 74/, '90 90 ef 74'],
