@@ -37,6 +37,7 @@ export {
   type ListKind,
   ModelFunction,
   type ModelImage,
+  ModelLink,
   ModelProgram,
   TableModel,
   type Verdict,
@@ -45,11 +46,13 @@ export type { Played } from './history/play.ts';
 export {
   type CallRecord,
   type HistoryRecord,
+  type LoadedLink,
   LoadedProgram,
   type LoggedImage,
   type ProgramCounts,
   type Span,
   type Version,
+  type Way,
 } from './history/record.ts';
 export { HISTORY_RULES, type HistoryRule } from './history/rules.ts';
 export { errorOf, type KernelState, siteBytes, stateDifference, stateOf } from './history/state.ts';

@@ -3,7 +3,7 @@
  */
 
 import { NOP5, patchBytes } from '../../jit/index.ts';
-import { toHex } from '../../lib/index.ts';
+import { addrAdd, toHex } from '../../lib/index.ts';
 import type { Kernel, TrampImage, Trampoline } from '../../tramp/index.ts';
 import type { HistoryFinding } from './judge.ts';
 import { LIST_KINDS, type TableModel } from './model.ts';
@@ -14,27 +14,38 @@ import type { World, WorldFunction } from './world.ts';
 /** What somebody else puts at a function's entry: a nop of five bytes that is not the kernel's. */
 export const FOREIGN: Uint8Array = Uint8Array.of(0x0f, 0x1f, 0x44, 0x00, 0x01);
 
+/** call rel32 */
+const CALL = 0xe8;
+const CALL_BYTES = 5;
+
 /** Compares everything that can be seen while no operation is under way; the first difference. */
 export function compare(world: World, model: TableModel<LoadedProgram>): HistoryFinding | undefined {
   const { kernel } = world;
   const live = new Set<TrampImage>();
   for (const fn of world.functions) {
     const tr = kernel.trampolines.find(fn.real.key);
-    const finding = compareFunction(kernel, fn, tr) ?? compareText(world, fn, tr);
+    const finding = compareFunction(kernel, model, fn, tr) ?? compareText(world, fn, tr);
     if (finding !== undefined) return finding;
     if (tr?.curImage !== undefined) live.add(tr.curImage);
   }
-  return compareImages(kernel, live) ?? comparePrograms(world) ?? compareWarnings(kernel, model);
+  return compareImages(kernel, model, live) ?? comparePrograms(world) ?? compareWarnings(kernel, model);
+}
+
+/** Who keeps a function's module, calls of tasks aside. */
+export function moduleHolders({ rules }: TableModel<LoadedProgram>, fn: WorldFunction): number {
+  if (!rules.programsHold) return fn.image === undefined ? 0 : 1;
+  return [...fn.holders].filter(({ real }) => !real.prog.freed).length;
 }
 
 function compareFunction(
   kernel: Kernel,
+  model: TableModel<LoadedProgram>,
   fn: WorldFunction,
   tr: Trampoline | undefined,
 ): HistoryFinding | undefined {
   const same = (what: string, found: unknown, wanted: unknown): HistoryFinding | undefined =>
     found === wanted ? undefined : differs('table-agrees', `${what} of ${fn.name}`, found, wanted);
-  const modules = (fn.image === undefined ? 0 : 1) + fn.callers;
+  const modules = moduleHolders(model, fn) + fn.callers;
   const direct = fn.isPlain ? undefined : kernel.ftrace.direct(fn.real.addr);
   const outside =
     same('presence in the table', tr !== undefined, fn.inTable) ??
@@ -42,8 +53,12 @@ function compareFunction(
     same('references to the module', fn.real.module.references, modules);
   if (outside !== undefined || tr === undefined) return outside;
   for (const kind of LIST_KINDS) {
-    const names = tr.progs[kind].map(({ name }) => name).join(', ');
-    const finding = same(`${kind} programs`, names, fn.lists[kind].map(({ name }) => name).join(', '));
+    const [found, wanted] = [tr.links[kind], fn.lists[kind]].map((links) =>
+      links
+        .map(({ prog, cookie }) => `${prog.name}${cookie === 0n ? '' : ` with cookie ${cookie}`}`)
+        .join(', '),
+    );
+    const finding = same(`${kind} programs`, found, wanted);
     if (finding !== undefined) return finding;
   }
   return (
@@ -61,6 +76,7 @@ function compareText(
   tr: Trampoline | undefined,
 ): HistoryFinding | undefined {
   const { addr } = fn.real;
+  if (fn.patched) return comparePatched(world, fn);
   const wanted =
     tr?.curImage !== undefined
       ? patchBytes('CALL', addr, tr.curImage.image)
@@ -72,32 +88,58 @@ function compareText(
   const found = siteBytes(world.kernel, addr);
   const expected = toHex(wanted ?? new Uint8Array());
   if (found !== expected) return differs('site-bytes', `entry of ${fn.name}`, found, expected);
+  return compareCode(world, fn);
+}
+
+/** The site calls code of ftrace's for this function, which calls both. */
+function comparePatched(world: World, fn: WorldFunction): HistoryFinding | undefined {
+  const { machine, kallsyms } = world.kernel;
+  const site = machine.memory.bytes(fn.real.addr, CALL_BYTES);
+  const distance = new DataView(site.buffer, site.byteOffset + 1).getInt32(0, true);
+  const hit = kallsyms.lookup(addrAdd(fn.real.addr, CALL_BYTES + distance));
+  const wanted = `a call of ftrace_regs_caller (${fn.name})`;
+  const found = site[0] === CALL && hit?.offset === 0 ? `a call of ${hit.ksym.name}` : toHex(site);
+  return found === wanted
+    ? compareCode(world, fn)
+    : differs('site-bytes', `entry of ${fn.name}`, found, wanted);
+}
+
+function compareCode(world: World, fn: WorldFunction): HistoryFinding | undefined {
   const code = world.codeOf(fn.real);
   return code === fn.code
     ? undefined
     : differs('site-bytes', `code behind the entry of ${fn.name}`, code, fn.code);
 }
 
-function compareImages(kernel: Kernel, live: ReadonlySet<TrampImage>): HistoryFinding | undefined {
+function compareImages(
+  kernel: Kernel,
+  { rules }: TableModel<LoadedProgram>,
+  live: ReadonlySet<TrampImage>,
+): HistoryFinding | undefined {
   const { images, retired, modmem, kallsyms } = kernel;
+  let room = 0;
   const same = (what: string, found: unknown, wanted: unknown): HistoryFinding | undefined =>
     found === wanted ? undefined : differs('table-agrees', what, found, wanted);
   for (const im of images) {
     const { name } = im.ksym;
+    const symbol = kallsyms.lookup(im.image)?.ksym;
+    room += rules.room(im.length);
     const finding =
-      same(`symbol of ${name}`, kallsyms.lookup(im.image)?.ksym.name, name) ??
+      same(`symbol of ${name}`, symbol?.name, name) ??
+      same(`bytes that the symbol of ${name} covers`, symbol?.sizeBytes, rules.room(im.length)) ??
       same(`life of ${name}`, im.state === 'live', live.has(im)) ??
       same(`retirement of ${name}`, retired.has(im), !live.has(im));
     if (finding !== undefined) return finding;
   }
   const symbols = kallsyms.list().filter(({ name }) => name.startsWith('bpf_trampoline_')).length;
-  return same('pages charged', modmem.pages, images.size) ?? same('symbols of images', symbols, images.size);
+  return same('bytes charged', modmem.bytes, room) ?? same('symbols of images', symbols, images.size);
 }
 
 function comparePrograms({ programs }: World): HistoryFinding | undefined {
-  for (const { kind, name, at, real, isPut } of programs) {
-    if (kind === 'freplace' || isPut || real.prog.linked === (at !== undefined)) continue;
-    return differs('table-agrees', `whether ${name} is attached`, real.prog.linked, at !== undefined);
+  for (const { kind, name, places, real, isPut } of programs) {
+    const links = real.prog.linkedBy.size;
+    if (kind === 'freplace' || isPut || links === places) continue;
+    return differs('table-agrees', `places that ${name} is attached in`, links, places);
   }
   return undefined;
 }

@@ -7,24 +7,40 @@ import { InputError } from '../../lib/index.ts';
 import { ATTACH_KINDS, type AttachKind, type FailPoint, WEIGHTS, type Weights } from '../../tramp/index.ts';
 
 /** Revisions whose manager the model knows. */
-export const HISTORY_REVISIONS = ['v5.13', 'v5.15'] as const;
+export const HISTORY_REVISIONS = ['v5.13', 'v5.15', 'v6.1', 'v6.12'] as const;
 export type HistoryRevision = (typeof HISTORY_REVISIONS)[number];
 
-/** Where their operations can be made to fail. */
+/** Where their operations can be made to fail. Where a revision does not pass, nothing fails. */
 export const HISTORY_FAIL_POINTS: readonly FailPoint[] = [
   'alloc-trampoline',
+  'alloc-ops',
   'alloc-progs',
+  'size',
   'alloc-im',
   'charge',
   'alloc-image',
   'percpu-ref',
   'emit',
+  'protect',
+  'filter',
   'register',
   'modify',
   'ftrace-hash',
   'unregister',
   'poke',
 ];
+
+const SINCE_6_1: readonly FailPoint[] = ['alloc-ops', 'filter'];
+const SINCE_6_12: readonly FailPoint[] = ['size', 'protect'];
+
+/** Those that a revision passes. */
+export function failPointsOf(revision: HistoryRevision): readonly FailPoint[] {
+  return HISTORY_FAIL_POINTS.filter(
+    (point) =>
+      (isV6({ revision }) || !SINCE_6_1.includes(point)) &&
+      (revision === 'v6.12' || !SINCE_6_12.includes(point)),
+  );
+}
 
 export interface HistoryCase {
   readonly revision: HistoryRevision;
@@ -75,7 +91,9 @@ export interface ProgramSpec {
   /** What it returns: for fmod_ret, LSM and freplace programs, in place of the function's result. */
   readonly returns: number;
   readonly asksIp: boolean;
-  /** A function that it calls. */
+  /** It asks for its cookie, at its beginning and at its end; before v6.1 nobody answers, so it does not. */
+  readonly asksCookie: boolean;
+  /** A function that it calls. One that may run inside of itself does so only when a task has called it. */
   readonly calls: number | null;
 }
 
@@ -97,8 +115,11 @@ export type Operation =
       readonly op: 'attach';
       readonly program: number;
       readonly fn: number;
+      /** Of a new link of the program; null: by its own link, as always before v6.1 and for freplace. */
+      readonly cookie: number | null;
       readonly fail: FailPoint | null;
     }
+  /** From where it has been attached longest. */
   | { readonly op: 'detach'; readonly program: number; readonly fail: FailPoint | null }
   /** The loader lets go of a program that is not attached. It is loaded anew when it is attached again. */
   | { readonly op: 'put'; readonly program: number }
@@ -110,10 +131,28 @@ export type Operation =
   | { readonly op: 'foreign'; readonly fn: number }
   /** A program is loaded for the function, which takes a reference to its trampoline; the next time it is unloaded. */
   | { readonly op: 'hold'; readonly fn: number }
+  /** A live patch has another function run in place of one that has a site of ftrace's; the next time it goes. */
+  | { readonly op: 'livepatch'; readonly fn: number; readonly fail: FailPoint | null }
   /** So many more programs of a kind are attached. */
   | { readonly op: 'fill'; readonly fn: number; readonly kind: AttachKind; readonly count: number }
   /** What `fill` attached is detached, all but so many. */
   | { readonly op: 'empty'; readonly fn: number; readonly keep: number };
+
+/** The second argument of every call that a task makes; programs call with another one. */
+export const TASK_ARGUMENT = 1000;
+
+/** What the function that a live patch puts in the place of another returns more than that. */
+export const PATCH_ADDS = 0x4000;
+
+/** Whether programs have cookies, links and the other things of v6. */
+export function isV6({ revision }: Pick<HistoryCase, 'revision'>): boolean {
+  return revision === 'v6.1' || revision === 'v6.12';
+}
+
+/** Whether a program may run where it runs already: from v6.1 on nobody counts LSM programs. */
+export function mayNest({ kind }: ProgramSpec, v6: boolean): boolean {
+  return v6 && kind === 'lsm';
+}
 
 /** Most of each, so that a case stays small and its programs fit an image. */
 export const MOST = { functions: 4, programs: 8, tasks: 8, calls: 8, operations: 64, fill: 40 } as const;
@@ -154,10 +193,11 @@ export function parseCase(json: unknown): HistoryCase {
       sleeps: fields.flag('sleeps'),
       returns: fields.whole('returns', 0, 0x7fff_ffff),
       asksIp: fields.flag('asksIp'),
+      asksCookie: fields.flag('asksCookie'),
       calls: fields.maybe('calls', 0, functions.length - 1),
     };
     if (program.sleeps && !program.sleepable) fields.refuse('sleeps', 'only a sleepable program may');
-    if (program.kind === 'freplace' && (program.sleepable || program.calls !== null || program.asksIp)) {
+    if (program.kind === 'freplace' && hasExtras(program)) {
       fields.refuse('kind', 'a freplace program neither sleeps, nor calls, nor asks');
     }
     return program;
@@ -189,7 +229,13 @@ export function parseCase(json: unknown): HistoryCase {
       const op = fields.one('op', OPERATIONS);
       switch (op) {
         case 'attach':
-          return { op, program: program(fields), fn: fn(fields), fail: fail(fields) };
+          return {
+            op,
+            program: program(fields),
+            fn: fn(fields),
+            cookie: fields.maybe('cookie', 0, 0xffff_ffff),
+            fail: fail(fields),
+          };
         case 'detach':
           return { op, program: program(fields), fail: fail(fields) };
         case 'put':
@@ -198,6 +244,8 @@ export function parseCase(json: unknown): HistoryCase {
         case 'foreign':
         case 'hold':
           return { op, fn: fn(fields) };
+        case 'livepatch':
+          return { op, fn: fn(fields), fail: fail(fields) };
         case 'stats':
           return { op, zero: fields.flag('zero') };
         case 'fill': {
@@ -211,6 +259,11 @@ export function parseCase(json: unknown): HistoryCase {
   };
 }
 
+/** What a freplace program does not do. */
+function hasExtras({ sleepable, calls, asksIp, asksCookie }: ProgramSpec): boolean {
+  return sleepable || calls !== null || asksIp || asksCookie;
+}
+
 const OPERATIONS = [
   'attach',
   'detach',
@@ -219,6 +272,7 @@ const OPERATIONS = [
   'stats',
   'foreign',
   'hold',
+  'livepatch',
   'fill',
   'empty',
 ] as const;

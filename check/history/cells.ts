@@ -7,9 +7,12 @@ import { HISTORY_REVISIONS, type HistoryCase } from './case.ts';
 const ATTACH_ERRORS = ['EBUSY', 'E2BIG', 'ENOMEM', 'EPERM', 'EFAULT', 'ENODEV', 'EINVAL'];
 const REPLACE_ERRORS = ['EBUSY', 'ENOMEM', 'EINVAL'];
 /** And a detach, which puts another image in place. */
-const DETACH_ERRORS = ['EBUSY', 'ENOMEM', 'EPERM', 'EFAULT', 'ENODEV'];
+const DETACH_ERRORS = ['EBUSY', 'ENOMEM', 'EPERM', 'EFAULT', 'ENODEV', 'EINVAL'];
 
-const CALLS = ['untraced', 'traced', 'nested', 'missed', 'answered', 'replaced', 'left-early'];
+const CALLS = [
+  ...['untraced', 'traced', 'nested', 'missed', 'answered', 'replaced', 'left-early'],
+  ...['patched', 'past-patch'],
+];
 
 function kernelCell(revision: string, preemption: boolean, cpus: number): string {
   return `kernel: ${revision}, ${preemption ? 'preemptible' : 'not preemptible'}, CPUs ${cpus}`;
@@ -29,6 +32,8 @@ export const HISTORY_CELLS: readonly string[] = [
     ];
   }),
   ...['put', 'stats', 'foreign', 'hold: ok', 'reload: ok', 'reload: EBUSY'],
+  ...['ok', 'EBUSY', 'EINVAL', 'ENOMEM'].map((end) => `livepatch: ${end}`),
+  ...['ok', 'ENOMEM'].map((end) => `unpatch: ${end}`),
   ...CALLS.map((what) => `call: ${what}`),
 ];
 

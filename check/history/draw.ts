@@ -10,9 +10,11 @@ import type { FamilyOptions } from '../family.ts';
 import type { Random } from '../random.ts';
 import {
   type FunctionSpec,
-  HISTORY_FAIL_POINTS,
+  failPointsOf,
   HISTORY_REVISIONS,
   type HistoryCase,
+  type HistoryRevision,
+  isV6,
   type Operation,
   type ProgramSpec,
   type ScheduleSpec,
@@ -24,6 +26,8 @@ const AROUND: readonly AttachKind[] = [
   ...(['fentry', 'fentry', 'fentry', 'fexit', 'fexit', 'fexit'] as const),
   ...(['fmod_ret', 'fmod_ret', 'lsm', 'freplace'] as const),
 ];
+/** LSM programs more often: from v6.1 on they have a pair of their own. */
+const AROUND_V6: readonly AttachKind[] = [...AROUND, 'lsm', 'lsm'];
 const INSTEAD: readonly AttachKind[] = ['freplace', 'freplace', 'freplace', 'fentry'];
 
 /** @throws InputError when the model knows none of the revisions */
@@ -37,9 +41,12 @@ export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryC
   const cpus = random.pick([1, 1, 2, 2, 3, 4]);
   const functions = drawFunctions(random);
   const replaces = functions.some(({ site }) => site === 'nop') && random.once(5);
-  const programs = drawPrograms(random, functions, replaces ? INSTEAD : AROUND);
+  const kinds = replaces ? INSTEAD : isV6({ revision }) ? AROUND_V6 : AROUND;
+  const programs = drawPrograms(random, functions, kinds, isV6({ revision }));
   const isCrowd = random.once(60);
-  const operations = isCrowd ? drawCrowd(random, functions) : drawOperations(random, functions, programs);
+  const operations = isCrowd
+    ? drawCrowd(random, functions, isV6({ revision }))
+    : drawOperations(random, functions, programs, revision);
   // A call of a full image has thousands of instructions.
   const schedule = drawSchedule(random, isCrowd ? [200, 1000] : [1, 2, 6, 12, 24, 24, 60, 200]);
   return {
@@ -96,6 +103,7 @@ function drawPrograms(
   random: Random,
   functions: readonly FunctionSpec[],
   kinds: readonly AttachKind[],
+  v6: boolean,
 ): ProgramSpec[] {
   const programs: ProgramSpec[] = [];
   const quick = functions.flatMap(({ slow }, index) => (slow ? [] : [index]));
@@ -119,6 +127,7 @@ function drawPrograms(
       sleeps: sleepable && !random.once(3),
       returns: answers ? 10 + i : 0,
       asksIp: !plain && random.once(4),
+      asksCookie: v6 && !plain && random.once(2),
       calls,
     });
   }
@@ -150,17 +159,22 @@ function drawOperations(
   random: Random,
   functions: readonly FunctionSpec[],
   programs: readonly ProgramSpec[],
+  revision: HistoryRevision,
 ): Operation[] {
+  const v6 = isV6({ revision });
+  const failPoints = failPointsOf(revision);
   const operations: Operation[] = [];
   const attached = new Set<number>();
   const anyProgram = (): number => random.int(0, programs.length - 1);
   const anyFunction = (): number => random.int(0, functions.length - 1);
-  const fail = (): FailPoint | null => (random.once(6) ? random.pick(HISTORY_FAIL_POINTS) : null);
+  const fail = (): FailPoint | null => (random.once(6) ? random.pick(failPoints) : null);
   const attach = (): Operation => {
     const free = programs.flatMap((_, index) => (attached.has(index) ? [] : [index]));
-    const program = free.length > 0 && !random.once(6) ? random.pick(free) : anyProgram();
+    // from v6.1 on a program may be in several places
+    const program = free.length > 0 && !random.once(v6 ? 3 : 6) ? random.pick(free) : anyProgram();
     attached.add(program);
-    return { op: 'attach', program, fn: anyFunction(), fail: fail() };
+    const cookie = v6 && !random.once(4) ? random.u32() : null;
+    return { op: 'attach', program, fn: anyFunction(), cookie, fail: fail() };
   };
   const detach = (): Operation[] => {
     const program = attached.size > 0 ? random.pick([...attached]) : anyProgram();
@@ -171,6 +185,11 @@ function drawOperations(
   const count = random.int(4, 14);
   operations.push(attach());
   while (operations.length < count) {
+    // live patches share their sites with trampolines from v6.1 on, and keep them out before
+    if (random.once(v6 ? 8 : 40)) {
+      operations.push({ op: 'livepatch', fn: anyFunction(), fail: fail() });
+      continue;
+    }
     const draw = random.int(1, 100);
     if (draw <= 45) operations.push(attach());
     else if (draw <= 82) operations.push(...detach());
@@ -183,7 +202,7 @@ function drawOperations(
 }
 
 /** As many programs as an image takes, and more. */
-function drawCrowd(random: Random, functions: readonly FunctionSpec[]): Operation[] {
+function drawCrowd(random: Random, functions: readonly FunctionSpec[], v6: boolean): Operation[] {
   const fn = random.int(0, functions.length - 1);
   const kinds = [
     'fentry',
@@ -192,8 +211,11 @@ function drawCrowd(random: Random, functions: readonly FunctionSpec[]): Operatio
   ] as const;
   const kind = random.pick(kinds);
   const fill = (more: AttachKind, count: number): Operation => ({ op: 'fill', fn, kind: more, count });
-  if (kind === 'fmod_ret' || random.once(2)) return [fill(kind, 40), { op: 'empty', fn, keep: 34 }];
-  const other = kind === 'fentry' ? 'fexit' : 'fentry';
+  // before v6.1 fmod_ret programs are counted by themselves
+  const isAlone = (kind === 'fmod_ret' && !v6) || random.once(2);
+  if (isAlone) return [fill(kind, 40), { op: 'empty', fn, keep: 34 }];
+  const others = kinds.filter((one) => one !== kind && (v6 || one !== 'fmod_ret'));
+  const other = random.pick(others);
   const some = random.int(1, 37);
   return [fill(kind, some), fill(other, 40 - some), { op: 'empty', fn, keep: 35 }];
 }

@@ -6,7 +6,7 @@
  */
 
 import { createMachine, type Machine } from '../../emu/index.ts';
-import { Assembler, gsAt, NOP5, piece, qword, rax, rdi, rsi } from '../../jit/index.ts';
+import { Assembler, gsAt, NOP5, piece, ptr, qword, rax, rcx, rdi, rsi } from '../../jit/index.ts';
 import { addrAdd, type Kaddr } from '../../lib/index.ts';
 import {
   type AttachKind,
@@ -79,6 +79,8 @@ export interface ProgramOptions {
   readonly returns?: number;
   /** Calls a function, with arguments 1 and 2. */
   readonly calls?: Kaddr;
+  /** It does so only where the traced call's second argument is this. */
+  readonly callsWhere?: number;
   readonly callsGetFuncIp?: boolean;
   /** At the start, and before the return. */
   readonly enter?: Emit;
@@ -157,11 +159,19 @@ export class Guest {
       asm.inc(qword(gsAt(runs.at)));
       enter(asm);
       if (options.sleeps === true) asm.call(kernel.scheduleEntry, 'schedule');
+      const otherwise = asm.label('no_call');
       if (options.calls !== undefined) {
+        if (options.callsWhere !== undefined) {
+          asm.movImm(rcx, options.callsWhere);
+          asm.mov(rax, ptr(rdi, 8), 'the second argument');
+          asm.alu('cmp', rax, rcx);
+          asm.jccShort('ne', otherwise);
+        }
         asm.movImm(rdi, 1);
         asm.movImm(rsi, 2);
         asm.call(options.calls, 'callee');
       }
+      asm.bind(otherwise);
       leave(asm);
       asm.movImm(rax, options.returns ?? 0);
       asm.ret();

@@ -5,25 +5,32 @@
 import {
   type AttachKind,
   attachProg,
+  type BpfProg,
   detachProg,
   type FailPoint,
+  TrampLink,
   type Trampoline,
 } from '../../tramp/index.ts';
-import { compare, FOREIGN } from './agree.ts';
+import { compare, FOREIGN, moduleHolders } from './agree.ts';
 import type { HistoryCase, Operation, ProgramSpec } from './case.ts';
 import type { HistoryFinding } from './judge.ts';
 import { type Ledger, leaked } from './ledger.ts';
 import type { Log } from './log.ts';
-import { TableModel, type Verdict } from './model.ts';
-import type { LoadedProgram, LoggedImage, Span } from './record.ts';
+import { ModelLink, TableModel, type Verdict } from './model.ts';
+import type { LoadedLink, LoadedProgram, LoggedImage, Span, Way } from './record.ts';
 import { errorOf, type KernelState, stateDifference, stateOf } from './state.ts';
 import { isAllowed, isReloadable, type World, type WorldFunction } from './world.ts';
 
-/** Parts of the state that a failed detach changes: the program is off its list all the same. */
-const DETACHED_ANYWAY: readonly (keyof KernelState)[] = ['trampolines', 'programs'];
+/** What a failed operation may change all the same. */
+const CHANGED_ANYWAY: Readonly<Record<string, readonly (keyof KernelState)[]>> = {
+  // the program is off its list
+  detach: ['trampolines', 'programs'],
+  // the trampoline counts as shared
+  livepatch: ['trampolines'],
+};
 
 export class Host {
-  readonly model: TableModel<LoadedProgram> = new TableModel();
+  readonly model: TableModel<LoadedProgram>;
   /** When images were retired. */
   readonly retired: Map<LoggedImage, Span> = new Map();
   /** When statistics were switched. */
@@ -42,10 +49,11 @@ export class Host {
   readonly #loaded = new Map<number, LoadedProgram>();
   /** Programs that `fill` loaded. */
   readonly #fillers: LoadedProgram[] = [];
-  /** Trampolines that attached programs hold. */
-  readonly #held = new Map<LoadedProgram, Trampoline>();
+  /** Trampolines that links hold, and what was attached to them. */
+  readonly #held = new Map<LoadedLink, { readonly tr: Trampoline; readonly real: BpfProg | TrampLink }>();
 
   constructor(world: World, one: HistoryCase, log: Log, ledger: Ledger) {
+    this.model = new TableModel(one.revision);
     this.#world = world;
     this.#case = one;
     this.#log = log;
@@ -57,7 +65,7 @@ export class Host {
     if (this.finding !== undefined) return;
     switch (operation.op) {
       case 'attach':
-        this.#attachSome(operation.program, this.#fn(operation.fn), operation.fail ?? undefined);
+        this.#attachSome(operation);
         break;
       case 'detach':
         this.#detachSome(operation.program, operation.fail ?? undefined);
@@ -77,6 +85,9 @@ export class Host {
       case 'hold':
         this.#hold(this.#fn(operation.fn));
         break;
+      case 'livepatch':
+        this.#livepatch(this.#fn(operation.fn), operation.fail ?? undefined);
+        break;
       case 'fill':
         this.#fill(this.#fn(operation.fn), operation.kind, operation.count);
         break;
@@ -88,9 +99,10 @@ export class Host {
   /** Detaches everything and puts back what others changed. */
   tearDown(): void {
     for (const program of this.#world.programs) {
-      if (program.at !== undefined) this.#detach(program);
+      for (let left = program.places; left > 0 && this.finding === undefined; left--) this.#detach(program);
     }
     for (const fn of this.#world.functions) {
+      if (fn.patched) this.#livepatch(fn);
       if (fn.foreign) this.#foreign(fn);
       if (fn.isHeld) this.#hold(fn);
     }
@@ -107,30 +119,43 @@ export class Host {
 
   // -- operations --------------------------------------------------------------------------------------
 
-  #attachSome(number: number, fn: WorldFunction, fail: FailPoint | undefined): void {
+  #attachSome({ program: number, fn: index, cookie, fail }: Extract<Operation, { op: 'attach' }>): void {
+    const fn = this.#fn(index);
     const spec = this.#case.programs[number];
     if (spec === undefined || !isAllowed(this.#case, spec, fn.spec)) return;
     const program = this.#loaded.get(number) ?? this.#world.load(spec);
     this.#loaded.set(number, program);
     // Nothing in the manager keeps a freplace program from standing in for two functions: its callers do.
     if (spec.kind === 'freplace' && program.at !== undefined && program.at !== fn) return;
-    this.#attach(program, fn, fail);
+    this.#attach(program, fn, fail ?? undefined, spec.kind === 'freplace' ? null : cookie);
   }
 
-  #attach(program: LoadedProgram, fn: WorldFunction, fail?: FailPoint): boolean {
-    const { kernel } = this.#world;
+  /** @param cookie of a new link; null, and always where a program has one link: the program's own */
+  #attach(
+    program: LoadedProgram,
+    fn: WorldFunction,
+    fail?: FailPoint,
+    cookie: number | null = null,
+  ): boolean {
+    const { kernel, v6 } = this.#world;
     const { key } = fn.real;
-    const verdict = this.#attachVerdict(program, fn, fail);
+    const { prog } = program.real;
+    const isOwn = cookie === null || !v6;
+    const link = isOwn ? this.model.linkOf(program) : new ModelLink(program, BigInt(cookie));
+    const real = isOwn ? prog : new TrampLink(prog, BigInt(cookie));
+    const verdict = this.#attachVerdict(link, fn, fail);
+    if (verdict === undefined && program.kind !== 'freplace') fn.holders.add(program);
     const done = this.#do(`attach ${program.kind}`, verdict, fn, fail, () => {
-      this.#held.set(program, attachProg(kernel, program.real.prog, key, fn.real));
+      const tr = attachProg(kernel, real, key, fn.real);
+      this.#held.set(link, { tr, real });
     });
     return done && verdict === undefined;
   }
 
-  #attachVerdict(program: LoadedProgram, fn: WorldFunction, fail: FailPoint | undefined): Verdict {
+  #attachVerdict(link: LoadedLink, fn: WorldFunction, fail: FailPoint | undefined): Verdict {
     const noTrampoline = this.model.get(fn, fail);
     if (noTrampoline !== undefined) return noTrampoline;
-    const verdict = this.model.attach(fn, program, fn.real.key, fail);
+    const verdict = this.model.attach(fn, link, fn.real.key, fail);
     // an attach that fails puts the trampoline that it took
     if (verdict !== undefined) this.model.put(fn);
     return verdict;
@@ -144,15 +169,17 @@ export class Host {
     this.#detach(program, fn.attached.length > 1 ? fail : undefined);
   }
 
+  /** From where it has been attached longest. */
   #detach(program: LoadedProgram, fail?: FailPoint): void {
-    const fn = program.at as WorldFunction | undefined;
-    const tr = this.#held.get(program);
-    if (fn === undefined || tr === undefined) return;
+    const link = this.model.oldestLink(program);
+    const fn = link?.at as WorldFunction | undefined;
+    const held = link === undefined ? undefined : this.#held.get(link);
+    if (link === undefined || fn === undefined || held === undefined) return;
     const { kernel } = this.#world;
-    this.#held.delete(program);
-    const verdict = this.model.detach(program, fn, fn.real.key, fail);
+    this.#held.delete(link);
+    const verdict = this.model.detach(link, fn, fn.real.key, fail);
     this.model.put(fn);
-    this.#do(`detach ${program.kind}`, verdict, fn, fail, () => detachProg(kernel, program.real.prog, tr));
+    this.#do(`detach ${program.kind}`, verdict, fn, fail, () => detachProg(kernel, held.real, held.tr));
   }
 
   #put(number: number): void {
@@ -167,9 +194,9 @@ export class Host {
   #reload(index: number): void {
     if (!isReloadable(this.#case, index)) return;
     const fn = this.#fn(index);
-    // a held trampoline keeps the function's address
-    if (fn.isHeld) return;
-    const inUse = fn.image !== undefined || fn.callers > 0;
+    // a held trampoline keeps the function's address, and so does a live patch
+    if (fn.isHeld || fn.patched) return;
+    const inUse = moduleHolders(this.model, fn) > 0 || fn.callers > 0;
     if (!inUse) fn.foreign = false;
     this.#do('reload', inUse ? 'EBUSY' : undefined, fn, undefined, () => {
       fn.real.module.unload();
@@ -192,7 +219,7 @@ export class Host {
 
   #foreign(fn: WorldFunction): void {
     const { kernel } = this.#world;
-    if (fn.image !== undefined || fn.extension !== undefined) return;
+    if (fn.image !== undefined || fn.extension !== undefined || fn.patched) return;
     fn.foreign = !fn.foreign;
     const nop = Uint8Array.of(...FOREIGN.subarray(0, 4), fn.foreign ? 1 : 0);
     kernel.machine.patchText(fn.real.addr, nop);
@@ -212,6 +239,20 @@ export class Host {
     });
   }
 
+  /** A live patch of the function comes, or goes. Functions without a site of ftrace's have none. */
+  #livepatch(fn: WorldFunction, fail?: FailPoint): void {
+    if (fn.isPlain) return;
+    const { key } = fn.real;
+    if (fn.patched) {
+      const verdict = this.model.unpatch(fn, key, fail);
+      this.#do('unpatch', verdict, fn, fail, () => fn.livepatch?.remove());
+    } else {
+      this.#world.prepareReplacement(fn);
+      const verdict = this.model.patch(fn, key, fail);
+      this.#do('livepatch', verdict, fn, fail, () => this.#world.patch(fn));
+    }
+  }
+
   #fill(fn: WorldFunction, kind: AttachKind, count: number): void {
     const spec: ProgramSpec = {
       kind,
@@ -219,6 +260,7 @@ export class Host {
       sleeps: false,
       returns: 0,
       asksIp: false,
+      asksCookie: false,
       calls: null,
     };
     if (kind === 'freplace' || !isAllowed(this.#case, spec, fn.spec)) return;
@@ -254,11 +296,12 @@ export class Host {
     const before = verdict === undefined ? undefined : stateOf(kernel, reals);
     const taken = this.#ledger.taken;
     const span: Span = { from: this.#log.length, to: 0 };
-    this.#noteVersion(fn, span);
+    const crosses = this.#noteVersion(fn, span);
     if (fail !== undefined) kernel.fail.arm(fail);
     const error = errorOf(run);
     kernel.fail.disarm();
     span.to = this.#log.length;
+    if (crosses) fn.note(span.to);
     if (error?.code !== verdict) {
       const [seen, expected] = [error?.code ?? 'success', verdict ?? 'success'];
       const detail = `${what} (${fn.name}${fail === undefined ? '' : `, ${fail} fails`}) ends with ${seen}, not ${expected}`;
@@ -267,7 +310,7 @@ export class Host {
     }
     this.marks.add(`${what}: ${verdict ?? 'ok'}`);
     if (before !== undefined) {
-      const ignore = what.startsWith('detach') ? DETACHED_ANYWAY : [];
+      const ignore = CHANGED_ANYWAY[what.split(' ')[0] ?? ''] ?? [];
       const difference = stateDifference(before, stateOf(kernel, reals), ignore);
       const more = leaked(taken, this.#ledger.taken);
       if (difference !== '' || more !== '') {
@@ -280,15 +323,31 @@ export class Host {
     return this.finding === undefined;
   }
 
-  /** Where the entry changes, calls that come from now on go by the new image. */
-  #noteVersion(fn: WorldFunction, span: Span): void {
-    const { image, extension } = fn.version;
-    if (image === fn.image && extension === fn.extension) return;
-    if (image !== undefined && image !== fn.image) this.retired.set(image, span);
-    fn.note(span.from);
+  /**
+   * Where the entry changes, calls that come from now on go by the new image. A live patch takes two steps to
+   * come or go, and what comes between them may go either way. True then: the end of it is to be noted.
+   */
+  #noteVersion(fn: WorldFunction, span: Span): boolean {
+    const [was] = fn.version.ways.slice(-1);
+    const is = fn.way;
+    if (was === undefined) return false;
+    if (was.image === is.image && was.extension === is.extension && was.patched === is.patched) return false;
+    if (was.image !== undefined && was.image !== is.image) this.retired.set(was.image, span);
+    const crosses = was.patched !== is.patched;
+    fn.note(span.from, crosses ? between(was, is) : [is]);
+    return crosses;
   }
 
   #fn(index: number): WorldFunction {
     return this.#world.functions[index] as WorldFunction;
   }
+}
+
+/** Ways that there may be while one turns into another: each image, patched and not. */
+function between(was: Way, is: Way): readonly Way[] {
+  const images = was.image === is.image ? [is] : [was, is];
+  return images.flatMap((way) => [
+    { ...way, patched: was.patched },
+    { ...way, patched: is.patched },
+  ]);
 }

@@ -4,6 +4,8 @@
  */
 
 import type { Finding } from '../finding.ts';
+import { mayNest } from './case.ts';
+import { lowerHalf } from './log.ts';
 import type { CallRecord, HistoryRecord, LoadedProgram, Span } from './record.ts';
 import type { HistoryRule } from './rules.ts';
 import { type CallMark, follow, type Indexed, type Offer } from './runs.ts';
@@ -46,7 +48,8 @@ export function judge(record: HistoryRecord): Judgement {
   const findings = [
     ...sections(record, offers),
     ...addresses(record, offers),
-    ...recursion(offers, open),
+    ...cookies(record, offers),
+    ...recursion(record, offers, open),
     ...counters(record, offers, open),
     ...splats(record, least, most),
   ];
@@ -110,9 +113,32 @@ function* addresses(record: HistoryRecord, offers: readonly Offer[]): Generator<
   }
 }
 
-/** Who runs on a CPU keeps others out there, and nobody else does. */
-function* recursion(offers: readonly Offer[], open: ReadonlySet<LoadedProgram>): Generator<HistoryFinding> {
+/** What a program is called inside of it, however deep, leaves its cookie alone. */
+function* cookies({ v6 }: HistoryRecord, offers: readonly Offer[]): Generator<HistoryFinding> {
+  if (!v6) return;
+  for (const { program, run, cookie } of offers) {
+    if (run === undefined || !program.spec.asksCookie) continue;
+    const expected = lowerHalf(cookie);
+    for (const [when, seen] of [
+      ['at its beginning', run.entry.cookie],
+      ['at its end', run.end.cookie],
+    ] as const) {
+      if (seen === expected) continue;
+      const detail = `${program.name} asks for its cookie ${when}`;
+      yield { rule: 'cookie', detail, expected: hex(expected), seen: hex(seen) };
+      return;
+    }
+  }
+}
+
+/** Who runs on a CPU keeps others out there, and nobody else does; but for those that may nest. */
+function* recursion(
+  { v6 }: HistoryRecord,
+  offers: readonly Offer[],
+  open: ReadonlySet<LoadedProgram>,
+): Generator<HistoryFinding> {
   for (const [program, own] of byProgram(offers)) {
+    if (mayNest(program.spec, v6)) continue;
     for (const one of own) {
       const { run } = one;
       if (run === undefined) {

@@ -2,7 +2,7 @@
  * What functions and programs write down while they run, in guest memory: one entry each time they begin
  * and end. All CPUs write into one log, so that its order is the order in which things happened.
  *
- *   entry   +0 what  +4 task  +8 rcu depth  +12 trace depth  +16 migration  +20 cpu  +24 address
+ *   entry   +0 what  +4 task  +8 rcu depth  +12 trace depth  +16 migration  +20 cpu  +24 address  +28 cookie
  */
 
 import type { Machine } from '../../emu/index.ts';
@@ -37,6 +37,9 @@ export const Note = {
   /** A program begins; and ends. */
   run: 3,
   done: 4,
+  /** The function that a live patch has in another one's place begins; and ends. */
+  patch: 5,
+  patchEnd: 6,
 } as const;
 export type Note = (typeof Note)[keyof typeof Note];
 
@@ -54,9 +57,15 @@ export interface LogEntry {
   readonly migration: number;
   /** Lower half of what bpf_get_func_ip said; for `run` of programs that ask. */
   readonly ip: number;
+  /** Lower half of what bpf_get_attach_cookie said; for `run` and `done` of programs that ask. */
+  readonly cookie: number;
 }
 
 const NOTE_SHIFT = 28;
+
+/** Where in an entry programs write what they were told, bytes. */
+export const ENTRY_IP = 24;
+export const ENTRY_COOKIE = 28;
 
 export class Log {
   readonly #start: Kaddr;
@@ -95,7 +104,8 @@ export class Log {
       trace: word(12),
       migration: word(16),
       cpu: word(20),
-      ip: word(24),
+      ip: word(ENTRY_IP),
+      cookie: word(ENTRY_COOKIE),
     };
   }
 
@@ -122,4 +132,9 @@ export class Log {
       more?.(entry);
     });
   }
+}
+
+/** What an entry has of an address or a cookie. */
+export function lowerHalf(address: bigint): number {
+  return Number(BigInt.asUintN(32, address));
 }

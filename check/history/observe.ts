@@ -11,6 +11,8 @@ const NOTES: Readonly<Record<Note, string>> = {
   [Note.end]: 'ends',
   [Note.run]: 'is run',
   [Note.done]: 'is done',
+  [Note.patch]: 'begins, patched',
+  [Note.patchEnd]: 'ends, patched',
 };
 
 export function observe(record: HistoryRecord): readonly string[] {
@@ -20,11 +22,12 @@ export function observe(record: HistoryRecord): readonly string[] {
     functions.flatMap(({ name, versions }) => versions.map(({ ip }) => [ip, name] as const)),
   );
   return [
-    ...entries.map(({ note, subject, task, cpu, rcu, trace, migration, ip }) => {
+    ...entries.map(({ note, subject, task, cpu, rcu, trace, migration, ip, cookie }) => {
       const named = note === Note.run || note === Note.done ? programs[subject] : functions[subject];
       const state = note === Note.run ? `, in sections ${rcu} ${trace} ${migration}` : '';
       const asks = note === Note.run && ip !== 0 ? `, for ${addresses.get(ip) ?? 'nobody'}` : '';
-      return `CPU ${cpu} ${tasks.get(task) ?? '?'}: ${named?.name ?? '?'} ${NOTES[note]}${state}${asks}`;
+      const told = cookie === 0 ? '' : `, with cookie ${cookie}`;
+      return `CPU ${cpu} ${tasks.get(task) ?? '?'}: ${named?.name ?? '?'} ${NOTES[note]}${state}${asks}${told}`;
     }),
     ...calls.map(
       ({ task, fn, args, from, to, result }) =>

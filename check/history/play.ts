@@ -5,24 +5,21 @@
  */
 
 import type { Fault, Machine } from '../../emu/index.ts';
-import { BpfProg as ProgField, BpfProgStats as StatField } from '../../jit/index.ts';
+import { BpfProg as ProgField, BpfProgStats as StatField, TaskStruct } from '../../jit/index.ts';
 import { addrAdd } from '../../lib/index.ts';
 import { RCU_FLAVOURS, Simulation, type Task, type TaskCall } from '../../tramp/index.ts';
 import { compareWarnings } from './agree.ts';
-import type { HistoryCase, TaskSpec } from './case.ts';
+import { type HistoryCase, TASK_ARGUMENT, type TaskSpec } from './case.ts';
 import { Host } from './host.ts';
 import { type HistoryFinding, judge } from './judge.ts';
 import { type Ledger, leaked, type Taken } from './ledger.ts';
-import type { Log } from './log.ts';
+import { type Log, lowerHalf } from './log.ts';
 import { observe } from './observe.ts';
 import type { CallRecord, HistoryRecord, LoadedProgram, ProgramCounts } from './record.ts';
-import { lowerHalf, type World, type WorldFunction } from './world.ts';
+import type { World, WorldFunction } from './world.ts';
 
 /** No right history has more events; one that has will not end. */
 const MOST_EVENTS = 100_000;
-
-/** What every task adds to its number. */
-const SECOND_ARGUMENT = 1000n;
 
 /** What came of it. */
 export interface Played {
@@ -167,7 +164,7 @@ class Play {
       const { module, addr } = fn.real;
       module.tryGet();
       fn.callers++;
-      const args: [bigint, bigint] = [BigInt(number + 1), SECOND_ARGUMENT];
+      const args: [bigint, bigint] = [BigInt(number + 1), BigInt(TASK_ARGUMENT)];
       const call: CallRecord = {
         task: task.name,
         taskId: lowerHalf(task.struct),
@@ -192,8 +189,10 @@ class Play {
     fn.real.module.put();
     fn.callers--;
     const { rcuReadLockNesting: rcu, trcReaderNesting: trace, migrationDisabled } = task;
-    if (rcu === 0 && trace === 0 && migrationDisabled === 0) return;
-    const where = `rcu depth ${rcu}, trace depth ${trace}, migration disabled ${migrationDisabled}`;
+    const runCtx = this.#world.kernel.machine.memory.readU64(addrAdd(task.struct, TaskStruct.bpfCtx));
+    if (rcu === 0 && trace === 0 && migrationDisabled === 0 && runCtx === 0n) return;
+    const sections = `rcu depth ${rcu}, trace depth ${trace}, migration disabled ${migrationDisabled}`;
+    const where = `${sections}, run_ctx 0x${runCtx.toString(16)}`;
     this.#finding ??= { rule: 'balanced', detail: `${task.name} comes back from ${fn.name} with ${where}` };
   }
 
@@ -214,6 +213,7 @@ class Play {
       counts: programs.filter(({ isPut }) => !isPut).map((program) => this.#counts(program)),
       splats: kernel.machine.cpus.reduce((sum, { id }) => sum + kernel.mightFaultSplats(id), 0),
       knowsIp: this.#case.revision !== 'v5.13',
+      v6: this.#world.v6,
     };
   }
 

@@ -6,7 +6,7 @@
 import type { FunctionSpec, ProgramSpec } from './case.ts';
 import type { GuestProgram } from './guest.ts';
 import type { LogEntry } from './log.ts';
-import { type ModelImage, ModelProgram } from './model.ts';
+import { type ModelImage, type ModelLink, ModelProgram } from './model.ts';
 
 /** A program that was loaded; the same spec may be loaded again as another one. */
 export class LoadedProgram extends ModelProgram {
@@ -25,13 +25,22 @@ export class LoadedProgram extends ModelProgram {
   }
 }
 
+export type LoadedLink = ModelLink<LoadedProgram>;
 export type LoggedImage = ModelImage<LoadedProgram>;
+
+/** Where a call goes from a function's entry. */
+export interface Way {
+  readonly image: LoggedImage | undefined;
+  readonly extension: LoadedProgram | undefined;
+  /** A live patch has another function run in the function's place. */
+  readonly patched: boolean;
+}
 
 /** What stood at a function's entry from some time on. */
 export interface Version {
   readonly from: number;
-  readonly image: LoggedImage | undefined;
-  readonly extension: LoadedProgram | undefined;
+  /** One; while a live patch comes or goes, all that there may have been. The last one is what was wanted. */
+  readonly ways: readonly Way[];
   /** Lower half of the function's address. */
   readonly ip: number;
 }
@@ -85,6 +94,8 @@ export interface HistoryRecord {
   readonly splats: number;
   /** Whether images can keep the function's address. */
   readonly knowsIp: boolean;
+  /** v6: programs have cookies, and LSM programs may run inside of themselves. */
+  readonly v6: boolean;
 }
 
 export interface FunctionRecord {

@@ -9,17 +9,23 @@
  * all of them: that is certain when the retiring was over before the function ended, and open when it was
  * not. Calls inside of calls are made by functions and programs; what stood at their entry is known but for
  * what was put there between the two entries of the log around it.
+ *
+ * A live patch has another function run in place of the function, unless the image calls the function itself.
+ * A call that has come to ftrace's code, which a patched entry calls, takes the image that is due when that code
+ * looks: at any time before the call's first entry of the log.
  */
 
+import { mayNest, PATCH_ADDS } from './case.ts';
 import type { LogEntry } from './log.ts';
 import { Note } from './log.ts';
 import type {
   CallRecord,
   FunctionRecord,
   HistoryRecord,
+  LoadedLink,
   LoadedProgram,
-  LoggedImage,
   Version,
+  Way,
 } from './record.ts';
 
 /** A program that an image called, or wanted to: its enter and exit lie between two entries of its task. */
@@ -30,11 +36,21 @@ export interface Offer {
   readonly inRcu: boolean;
   /** Lower half of the address of the function that is traced. */
   readonly ip: number;
+  /** That of the link by which it is called. */
+  readonly cookie: bigint;
   /** Entries of the task around it, or the call's beginning and end. */
   readonly after: number;
   readonly before: number;
   /** Its own entries; undefined when it was missed. */
-  readonly run: { readonly at: number; readonly done: number; readonly entry: LogEntry } | undefined;
+  readonly run: ProgramRun | undefined;
+}
+
+/** A run of a program: its first entry and its last, and where they are in the log. */
+export interface ProgramRun {
+  readonly at: number;
+  readonly done: number;
+  readonly entry: LogEntry;
+  readonly end: LogEntry;
 }
 
 /** Why a call cannot be what it owed. */
@@ -57,7 +73,9 @@ export interface Agreement {
   readonly marks: ReadonlySet<CallMark>;
 }
 
-export type CallMark = 'nested' | 'missed' | 'answered' | 'replaced' | 'left-early' | 'traced' | 'untraced';
+export type CallMark =
+  | ('nested' | 'missed' | 'answered' | 'replaced' | 'left-early' | 'traced' | 'untraced')
+  | ('patched' | 'past-patch');
 
 /** Ways to read a call that are looked at: more than one is rare. */
 const MOST_READINGS = 32;
@@ -111,6 +129,19 @@ interface OfferList {
   readonly before: OfferList | undefined;
 }
 
+/** A call of a function: by whom, and from where. */
+interface Frame {
+  readonly fn: number;
+  readonly way: Way;
+  /** Lower half of the function's address. */
+  readonly ip: number;
+  readonly inRcu: boolean;
+  /** Its second argument is that of a task's call. */
+  readonly byTask: boolean;
+  /** What the function itself returns. */
+  readonly sum: bigint;
+}
+
 const NONE: ReadonlySet<LoadedProgram> = new Set();
 
 class Follower {
@@ -129,11 +160,14 @@ class Follower {
 
   /** Every way to read the call as what it owed. */
   *readings(): Generator<Reading> {
-    const { fn, version, args } = this.#call;
+    const { fn, args } = this.#call;
     const start: Reading = { next: 0, offers: undefined, misses: 0, marks: [], result: 0n };
-    for (const end of this.#frame(fn, version, start, false, args[0] + args[1])) {
-      if (end.next === this.#entries.length) yield end;
-      else this.#tried(end.next, 'the return');
+    const sum = args[0] + args[1];
+    for (const [way, ip] of this.#taken()) {
+      for (const end of this.#frame({ fn, way, ip, inRcu: false, byTask: true, sum }, start)) {
+        if (end.next === this.#entries.length) yield end;
+        else this.#tried(end.next, 'the return');
+      }
     }
   }
 
@@ -142,29 +176,41 @@ class Follower {
     return { call: this.#call, expected, seen: this.#name(this.#stuck) };
   }
 
-  /** A call of a function whose image is known. @param sum what the function itself returns */
-  *#frame(fn: number, version: Version, start: Reading, inRcu: boolean, sum: bigint): Generator<Reading> {
-    const { extension, image, ip } = version;
-    const { name } = this.#function(fn);
+  /** The ways that the call may have gone: those of its version, and while it is in ftrace's code those that come. */
+  *#taken(): Generator<readonly [Way, number]> {
+    const { fn, version } = this.#call;
+    const { versions } = this.#function(fn);
+    let isPatched = false;
+    for (const one of versions.slice(versions.indexOf(version))) {
+      const { from, ways, ip } = one;
+      if (one !== version && (!isPatched || from > this.#at(0))) return;
+      for (const way of ways) if (way.patched || !isPatched) yield [way, ip];
+      isPatched = ways.some(({ patched }) => patched);
+    }
+  }
+
+  /** A call of a function whose image is known. */
+  *#frame(frame: Frame, start: Reading): Generator<Reading> {
+    const { extension, image } = frame.way;
     if (extension !== undefined) {
       const { id, name: by, returns } = extension;
-      if (!this.#is(start.next, Note.run, id, `${by}, which replaces ${name}`)) return;
+      if (!this.#is(start.next, Note.run, id, `${by}, which replaces ${this.#function(frame.fn).name}`))
+        return;
       if (!this.#is(start.next + 1, Note.done, id, `the end of ${by}`)) return;
       yield { ...mark(start, 'replaced'), next: start.next + 2, result: BigInt(returns) };
       return;
     }
     const marked = mark(start, image === undefined ? 'untraced' : 'traced');
-    const entry = this.#programs(image?.progs.fentry ?? [], marked, inRcu, ip);
-    for (const entered of entry) {
-      for (const answered of this.#answers(image?.progs.fmod_ret ?? [], entered, inRcu, ip)) {
+    for (const entered of this.#programs(image?.links.fentry ?? [], marked, frame)) {
+      for (const answered of this.#answers(image?.links.fmod_ret ?? [], entered, frame)) {
         if (answered.answer !== undefined) {
           // straight to the fexit programs, past the place where a retired image is left
-          const exits = this.#programs(image?.progs.fexit ?? [], answered.reading, inRcu, ip);
+          const exits = this.#programs(image?.links.fexit ?? [], answered.reading, frame);
           for (const end of exits) yield { ...end, result: answered.answer };
           continue;
         }
-        for (const called of this.#original(fn, answered.reading, inRcu)) {
-          for (const end of this.#exits(image, called, inRcu, ip)) yield { ...end, result: sum };
+        for (const called of this.#original(frame, answered.reading)) {
+          for (const end of this.#exits(frame, called)) yield { ...end, result: called.result };
         }
       }
     }
@@ -172,98 +218,118 @@ class Follower {
 
   /** Programs one after the other. */
   *#programs(
-    programs: readonly LoadedProgram[],
+    links: readonly LoadedLink[],
     start: Reading,
-    inRcu: boolean,
-    ip: number,
+    frame: Frame,
     from: number = 0,
   ): Generator<Reading> {
-    const program = programs[from];
-    if (program === undefined) {
+    const link = links[from];
+    if (link === undefined) {
       yield start;
       return;
     }
-    for (const { reading } of this.#offer(program, start, inRcu, ip)) {
-      yield* this.#programs(programs, reading, inRcu, ip, from + 1);
+    for (const { reading } of this.#offer(link, start, frame)) {
+      yield* this.#programs(links, reading, frame, from + 1);
     }
   }
 
   /** fmod_ret programs until one that is not 0, which answers for the function. */
   *#answers(
-    programs: readonly LoadedProgram[],
+    links: readonly LoadedLink[],
     start: Reading,
-    inRcu: boolean,
-    ip: number,
+    frame: Frame,
     from: number = 0,
   ): Generator<{ readonly reading: Reading; readonly answer: bigint | undefined }> {
-    const program = programs[from];
-    if (program === undefined) {
+    const link = links[from];
+    if (link === undefined) {
       yield { reading: start, answer: undefined };
       return;
     }
-    for (const { reading, ran } of this.#offer(program, start, inRcu, ip)) {
-      if (ran && program.returns !== 0) {
-        yield { reading: mark(reading, 'answered'), answer: BigInt(program.returns) };
+    for (const { reading, ran } of this.#offer(link, start, frame)) {
+      const { returns } = link.prog;
+      if (ran && returns !== 0) {
+        yield { reading: mark(reading, 'answered'), answer: BigInt(returns) };
       } else {
-        yield* this.#answers(programs, reading, inRcu, ip, from + 1);
+        yield* this.#answers(links, reading, frame, from + 1);
       }
     }
   }
 
-  /** The function itself. */
-  *#original(fn: number, start: Reading, inRcu: boolean): Generator<Reading> {
+  /** The function itself, or the one in its place. */
+  *#original(frame: Frame, start: Reading): Generator<Reading> {
+    const { image, patched } = frame.way;
+    const itself = image?.callsFunction === true && !image.byStack;
+    if (patched && !itself) {
+      yield* this.#replacement(frame, mark(start, 'patched'));
+      return;
+    }
+    const { fn, sum } = frame;
     const { spec, name } = this.#function(fn);
     if (!this.#is(start.next, Note.body, fn, `the body of ${name}`)) return;
-    const inside = { ...start, next: start.next + 1 };
-    const calls = spec.calls === null ? [inside] : this.#nested(spec.calls, inside, inRcu);
+    const inside = { ...(patched ? mark(start, 'past-patch') : start), next: start.next + 1 };
+    const calls = spec.calls === null ? [inside] : this.#nested(spec.calls, inside, frame);
     for (const called of calls) {
       if (this.#is(called.next, Note.end, fn, `the end of ${name}`))
-        yield { ...called, next: called.next + 1 };
+        yield { ...called, next: called.next + 1, result: sum };
     }
   }
 
+  *#replacement({ fn, sum }: Frame, start: Reading): Generator<Reading> {
+    const { name } = this.#function(fn);
+    if (!this.#is(start.next, Note.patch, fn, `the function in place of ${name}`)) return;
+    if (!this.#is(start.next + 1, Note.patchEnd, fn, `the end of the function in place of ${name}`)) return;
+    yield { ...start, next: start.next + 2, result: sum + BigInt(PATCH_ADDS) };
+  }
+
   /** The fexit programs, unless the call jumps over them when it comes back from the original. */
-  *#exits(image: LoggedImage | undefined, start: Reading, inRcu: boolean, ip: number): Generator<Reading> {
+  *#exits(frame: Frame, start: Reading): Generator<Reading> {
+    const { image } = frame.way;
     const retired = image === undefined ? undefined : this.#record.retired.get(image);
-    const exits = image?.progs.fexit ?? [];
+    const exits = image?.links.fexit ?? [];
     const jumps = retired !== undefined && image?.skipsExit === true;
     const must = jumps && retired.to <= this.#at(start.next - 1);
     const may = jumps && retired.from <= this.#at(start.next);
-    if (!must) yield* this.#programs(exits, start, inRcu, ip);
+    if (!must) yield* this.#programs(exits, start, frame);
     if (may) yield mark(start, 'left-early');
   }
 
   /** A program's turn: it runs, or it is missed. */
   *#offer(
-    program: LoadedProgram,
+    { prog: program, cookie }: LoadedLink,
     start: Reading,
-    inRcu: boolean,
-    ip: number,
+    frame: Frame,
   ): Generator<{ readonly reading: Reading; readonly ran: boolean }> {
     const { next } = start;
+    const { inRcu, ip, byTask } = frame;
+    const nests = mayNest(program.spec, this.#record.v6);
     const seen = this.#entries[next];
-    const offer = { program, task: this.#call.taskId, inRcu, ip, after: this.#at(next - 1) };
+    const offer = { program, task: this.#call.taskId, inRcu, ip, cookie, after: this.#at(next - 1) };
     if (this.#is(next, Note.run, program.id, program.name) && seen !== undefined) {
       const { calls, sleepable } = program.spec;
       const inside = { ...start, next: next + 1 };
-      const called = calls === null ? [inside] : this.#nested(calls, inside, inRcu || !sleepable);
+      const around = { inRcu: inRcu || !sleepable, byTask: false };
+      const called = calls === null || (nests && !byTask) ? [inside] : this.#nested(calls, inside, around);
       for (const end of called) {
         if (!this.#is(end.next, Note.done, program.id, `the end of ${program.name}`)) continue;
-        const run = { at: seen.at, done: this.#at(end.next), entry: seen.entry };
+        const last = this.#entries[end.next]?.entry ?? seen.entry;
+        const run = { at: seen.at, done: this.#at(end.next), entry: seen.entry, end: last };
         const made: Offer = { ...offer, before: this.#at(end.next + 1), run };
         const offers = { offer: made, before: end.offers };
         yield { reading: { ...end, next: end.next + 1, offers }, ran: true };
       }
     }
+    if (nests) return;
     const missed: Offer = { ...offer, before: this.#at(next), run: undefined };
     const offers = { offer: missed, before: start.offers };
     yield { reading: { ...start, offers, misses: start.misses + 1 }, ran: false };
   }
 
   /** A call made by a function or a program; its result is not seen. */
-  *#nested(fn: number, start: Reading, inRcu: boolean): Generator<Reading> {
-    for (const version of this.#standing(fn, this.#at(start.next - 1), this.#at(start.next))) {
-      yield* this.#frame(fn, version, mark(start, 'nested'), inRcu, 0n);
+  *#nested(fn: number, start: Reading, around: Pick<Frame, 'inRcu' | 'byTask'>): Generator<Reading> {
+    const { inRcu, byTask } = around;
+    for (const { ways, ip } of this.#standing(fn, this.#at(start.next - 1), this.#at(start.next))) {
+      for (const way of ways)
+        yield* this.#frame({ fn, way, ip, inRcu, byTask, sum: 0n }, mark(start, 'nested'));
     }
   }
 
@@ -310,6 +376,10 @@ class Follower {
         return `${programs[seen.subject]?.name}`;
       case Note.done:
         return `the end of ${programs[seen.subject]?.name}`;
+      case Note.patch:
+        return `the function in place of ${functions[seen.subject]?.name}`;
+      case Note.patchEnd:
+        return `the end of the function in place of ${functions[seen.subject]?.name}`;
     }
   }
 

@@ -94,6 +94,7 @@ function* simplerOperations(one: HistoryCase): Generator<HistoryCase> {
       operations: one.operations.with(i, simpler),
     });
     if ('fail' in operation && operation.fail !== null) yield put({ ...operation, fail: null });
+    if (operation.op === 'attach' && operation.cookie !== null) yield put({ ...operation, cookie: null });
     if (operation.op === 'fill' && operation.count > 1) {
       yield put({ ...operation, count: Math.floor(operation.count / 2) });
       yield put({ ...operation, count: operation.count - 1 });
@@ -112,6 +113,7 @@ function* simplerPrograms(one: HistoryCase): Generator<HistoryCase> {
     if (program.sleeps) yield put({ sleeps: false });
     else if (program.sleepable) yield put({ sleepable: false });
     if (program.asksIp) yield put({ asksIp: false });
+    if (program.asksCookie) yield put({ asksCookie: false });
     if (program.returns !== 0 && program.kind !== 'freplace') yield put({ returns: 0 });
   }
 }

@@ -11,7 +11,7 @@ export interface KernelState extends KernelReport {
   readonly sites: Readonly<Record<string, string>>;
   /** Where ftrace says that each function's site calls. */
   readonly directs: Readonly<Record<string, bigint | undefined>>;
-  /** Code of each image as it stands in memory. */
+  /** Code of each image as it stands in memory, by name and address: names alone are not unique from v6.1 on. */
   readonly code: Readonly<Record<string, string>>;
 }
 
@@ -21,7 +21,9 @@ export function stateOf(kernel: Kernel, functions: readonly GuestFunction[]): Ke
     ...introspect(kernel),
     sites: Object.fromEntries(loaded.map(({ name, addr }) => [name, siteBytes(kernel, addr)])),
     directs: Object.fromEntries(loaded.map(({ name, addr }) => [name, kernel.ftrace.direct(addr)])),
-    code: Object.fromEntries([...kernel.images].map((im) => [im.ksym.name, toHex(im.bytes())])),
+    code: Object.fromEntries(
+      [...kernel.images].map((im) => [`${im.ksym.name} at ${im.image}`, toHex(im.bytes())]),
+    ),
   };
 }
 

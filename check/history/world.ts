@@ -3,17 +3,38 @@
  */
 
 import type { Machine } from '../../emu/index.ts';
-import { GET_FUNC_IP, ptr, type Revision, r8, rax } from '../../jit/index.ts';
-import { type Kaddr, toHex } from '../../lib/index.ts';
-import { Kernel, type KernelBug } from '../../tramp/index.ts';
-import type { FunctionSpec, HistoryCase, ProgramSpec } from './case.ts';
+import {
+  type Assembler,
+  GET_FUNC_IP,
+  ptr,
+  type Reg,
+  type Revision,
+  r8,
+  r9,
+  rax,
+  rdi,
+} from '../../jit/index.ts';
+import { Bug, type Kaddr, toHex } from '../../lib/index.ts';
+import { Kernel, type KernelBug, type Livepatch, livepatch } from '../../tramp/index.ts';
+import {
+  type FunctionSpec,
+  type HistoryCase,
+  isV6,
+  mayNest,
+  PATCH_ADDS,
+  type ProgramSpec,
+  TASK_ARGUMENT,
+} from './case.ts';
 import { endOf, Guest, type GuestFunction } from './guest.ts';
-import { type Log, Note } from './log.ts';
+import { ENTRY_COOKIE, ENTRY_IP, type Log, lowerHalf, Note } from './log.ts';
 import { ModelFunction } from './model.ts';
-import { LoadedProgram, type Version } from './record.ts';
+import { LoadedProgram, type Version, type Way } from './record.ts';
 
 /** Lower half of every key: what tells functions apart is the upper one, as for functions of several objects. */
 const KEY_LOW = 0x8000_0007n;
+
+/** The helper that a program asks for its cookie. */
+const GET_COOKIE = 'bpf_get_attach_cookie';
 
 /** A function of the case: the real one, what the model knows of it, and what has stood at its entry. */
 export class WorldFunction extends ModelFunction<LoadedProgram> {
@@ -28,6 +49,11 @@ export class WorldFunction extends ModelFunction<LoadedProgram> {
   isHeld = false;
   /** Calls of tasks that are inside, each with a reference to the module. */
   callers = 0;
+  /** Programs that were attached to it since its module was loaded. */
+  readonly holders: Set<LoadedProgram> = new Set();
+  /** The function that live patches put in its place, once there was one. */
+  replacement: Kaddr | undefined;
+  livepatch: Livepatch | undefined;
 
   constructor(index: number, spec: FunctionSpec, real: GuestFunction, code: string) {
     super({
@@ -42,10 +68,15 @@ export class WorldFunction extends ModelFunction<LoadedProgram> {
     this.code = code;
   }
 
-  /** Notes what stands at its entry from now on. */
-  note(now: number): void {
-    const { image, extension } = this;
-    this.versions.push({ from: now, image, extension, ip: lowerHalf(this.real.addr) });
+  /** Where calls go from its entry now. */
+  get way(): Way {
+    const { image, extension, patched } = this;
+    return { image, extension, patched };
+  }
+
+  /** Notes what stands at its entry from some time on. */
+  note(from: number, ways: readonly Way[] = [this.way]): void {
+    this.versions.push({ from, ways, ip: lowerHalf(this.real.addr) });
   }
 
   /** What stands there. */
@@ -60,6 +91,8 @@ export class World {
   readonly functions: readonly WorldFunction[];
   /** All that were ever loaded; the index is the number in the log. */
   readonly programs: LoadedProgram[] = [];
+  /** v6: see the record of the same name. */
+  readonly v6: boolean;
   readonly #log: Log;
 
   constructor(
@@ -71,6 +104,7 @@ export class World {
     const { revision, preemption } = one;
     const { bugs, emitter } = suspects;
     this.#log = log;
+    this.v6 = isV6(one);
     this.kernel = new Kernel(machine, {
       revision,
       preemption,
@@ -93,32 +127,73 @@ export class World {
     const id = this.programs.length;
     const name = `${spec.kind}${id}`;
     const getFuncIp = spec.asksIp ? this.kernel.helpers[GET_FUNC_IP] : undefined;
+    const getCookie = spec.asksCookie ? this.kernel.helpers[GET_COOKIE] : undefined;
+    const told = (asm: Assembler): ((entry: Reg) => void) | undefined =>
+      getCookie === undefined ? undefined : (entry) => asm.mov(ptr(entry, ENTRY_COOKIE), r9.as(4));
+    const ask = (asm: Assembler): void => {
+      if (getCookie === undefined) return;
+      asm.call(getCookie, GET_COOKIE);
+      asm.mov(r9, rax);
+    };
     const real = this.guest.addProgram(name, spec.kind, {
       sleepable: spec.sleepable,
       sleeps: spec.sleeps,
       returns: spec.returns,
       callsGetFuncIp: spec.asksIp,
       ...(spec.calls === null ? {} : { calls: this.#function(spec.calls).real.addr }),
+      ...(mayNest(spec, this.v6) ? { callsWhere: TASK_ARGUMENT } : {}),
       enter: (asm) => {
-        if (getFuncIp === undefined) {
-          this.#log.emitRun(asm, id);
-          return;
+        if (getFuncIp !== undefined) {
+          asm.call(getFuncIp, GET_FUNC_IP);
+          asm.mov(r8, rax);
         }
-        asm.call(getFuncIp, GET_FUNC_IP);
-        asm.mov(r8, rax);
-        this.#log.emitRun(asm, id, (entry) => asm.mov(ptr(entry, 24), r8.as(4)));
+        ask(asm);
+        this.#log.emitRun(asm, id, (entry) => {
+          if (getFuncIp !== undefined) asm.mov(ptr(entry, ENTRY_IP), r8.as(4));
+          told(asm)?.(entry);
+        });
       },
-      leave: (asm) => this.#log.emit(asm, Note.done, id),
+      leave: (asm) => {
+        ask(asm);
+        this.#log.emit(asm, Note.done, id, told(asm));
+      },
     });
     const program = new LoadedProgram(id, name, spec, real);
     this.programs.push(program);
     return program;
   }
 
+  /** Makes the function that a live patch puts in another one's place: as slow, and with another result. */
+  prepareReplacement(fn: WorldFunction): void {
+    fn.replacement ??= this.#makeReplacement(fn);
+  }
+
+  /** Has it run there. @throws KernelError */
+  patch(fn: WorldFunction): void {
+    if (fn.replacement === undefined) throw new Bug(`nothing to run in place of ${fn.name}`);
+    fn.livepatch = livepatch(this.kernel, fn.real.addr, fn.replacement);
+  }
+
+  #makeReplacement({ index, name, spec }: WorldFunction): Kaddr {
+    const { addr } = this.guest.addFunction(`${name}_patch`, {
+      sleeps: spec.sleeps,
+      origin: 'kernel',
+      plain: true,
+      enter: (asm) => this.#log.emit(asm, Note.patch, index),
+      leave: (asm) => {
+        this.#log.emit(asm, Note.patchEnd, index);
+        asm.movImm(rax, PATCH_ADDS);
+        asm.alu('add', rdi, rax);
+      },
+    });
+    return addr;
+  }
+
   /** Loads a function's module again, after it was unloaded. */
   reload(fn: WorldFunction, now: number): void {
     fn.real = this.#make(fn.index, fn.spec, undefined, this.functions);
     fn.code = this.codeOf(fn.real);
+    fn.holders.clear();
     fn.note(now);
   }
 
@@ -184,8 +259,4 @@ export function isAllowed({ functions }: HistoryCase, program: ProgramSpec, fn: 
   if (fn.slow && program.sleepable) return true;
   const callsSlow = program.calls !== null && functions[program.calls]?.slow === true;
   return !program.sleeps && !callsSlow;
-}
-
-export function lowerHalf(address: bigint): number {
-  return Number(BigInt.asUintN(32, address));
 }

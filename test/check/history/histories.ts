@@ -20,6 +20,7 @@ export const PROGRAM: ProgramSpec = {
   sleeps: false,
   returns: 0,
   asksIp: false,
+  asksCookie: false,
   calls: null,
 };
 

@@ -9,17 +9,23 @@ import {
   type FunctionSpec,
   type HistoryRecord,
   judgeHistory,
+  type LoadedLink,
   LoadedProgram,
   type LogEntry,
   type LoggedImage,
+  ModelLink,
   Note,
   type ProgramSpec,
   type Span,
   type Version,
+  type Way,
 } from '../../../check/index.ts';
 
 const TASK = 0x1000;
 const IP = 0xa000_0000;
+const COOKIE = 77n;
+/** What may come to a patched function's entry. */
+const LATER: Way = { image: undefined, extension: undefined, patched: true };
 
 const FUNCTION: FunctionSpec = {
   place: 'module',
@@ -38,6 +44,7 @@ const PROGRAM: ProgramSpec = {
   sleeps: false,
   returns: 0,
   asksIp: true,
+  asksCookie: true,
   calls: null,
 };
 
@@ -49,6 +56,12 @@ interface Scene {
   readonly more?: readonly Partial<CallRecord>[];
   readonly fn?: Partial<FunctionSpec>;
   readonly retired?: Span;
+  /** v6. */
+  readonly v6?: boolean;
+  readonly patched?: boolean;
+  readonly byStack?: boolean;
+  /** When the trampoline is taken from a patched function. */
+  readonly later?: readonly number[];
   readonly switches?: readonly Span[];
   readonly splats?: number;
   readonly counts?: { misses?: number; runs?: number; active?: number[]; odd?: number[] };
@@ -60,11 +73,13 @@ const run = (subject: number, more: Partial<LogEntry> = {}): Partial<LogEntry> =
   rcu: 1,
   migration: 1,
   ip: IP,
+  cookie: Number(COOKIE),
   ...more,
 });
 const done = (subject: number, more: Partial<LogEntry> = {}): Partial<LogEntry> => ({
   note: Note.done,
   subject,
+  cookie: Number(COOKIE),
   ...more,
 });
 const BODY: Partial<LogEntry> = { note: Note.body, subject: 0 };
@@ -77,14 +92,23 @@ function record(scene: Scene): HistoryRecord {
     (spec, id) => new LoadedProgram(id, `${spec.kind}${id}`, spec, undefined as never),
   );
   const of = (kind: string): LoadedProgram[] => programs.filter((program) => program.kind === kind);
+  const links = (...kinds: string[]): LoadedLink[] =>
+    kinds.flatMap((kind) => of(kind).map((program) => new ModelLink(program, COOKIE)));
   const image: LoggedImage = {
     name: 'image',
-    progs: { fentry: of('fentry'), fmod_ret: of('fmod_ret'), fexit: of('fexit') },
+    links: { fentry: links('fentry'), fmod_ret: links('fmod_ret', 'lsm'), fexit: links('fexit') },
     callsFunction: of('fexit').length + of('fmod_ret').length > 0,
+    byStack: scene.byStack ?? false,
     skipsExit: scene.retired !== undefined,
   };
   const [extension] = of('freplace');
-  const version: Version = { from: 0, image: extension === undefined ? image : undefined, extension, ip: IP };
+  const way: Way = {
+    image: extension === undefined ? image : undefined,
+    extension,
+    patched: scene.patched ?? false,
+  };
+  const version: Version = { from: 0, ways: [way], ip: IP };
+  const versions = [version, ...(scene.later ?? []).map((from) => ({ from, ways: [LATER], ip: IP }))];
   const entry: LogEntry = {
     note: Note.body,
     subject: 0,
@@ -94,6 +118,7 @@ function record(scene: Scene): HistoryRecord {
     trace: 0,
     migration: 0,
     ip: 0,
+    cookie: 0,
   };
   const entries = (scene.log ?? RIGHT).map((one) => ({ ...entry, ...one }));
   const call: CallRecord = {
@@ -109,7 +134,7 @@ function record(scene: Scene): HistoryRecord {
   const counts = { misses: 0, runs: 0, active: [0], odd: [], ...scene.counts };
   return {
     entries,
-    functions: [{ name: 'f0', spec: { ...FUNCTION, ...scene.fn }, versions: [version] }],
+    functions: [{ name: 'f0', spec: { ...FUNCTION, ...scene.fn }, versions }],
     programs,
     calls: [{ ...call, ...scene.call }, ...(scene.more ?? []).map((one) => ({ ...call, ...one }))],
     retired: new Map(scene.retired === undefined ? [] : [[image, scene.retired]]),
@@ -118,6 +143,7 @@ function record(scene: Scene): HistoryRecord {
     counts: programs.slice(0, 1).map((program) => ({ program, ...counts })),
     splats: scene.splats ?? 0,
     knowsIp: true,
+    v6: scene.v6 ?? false,
   };
 }
 
@@ -193,6 +219,48 @@ test('func-ip: another address than the function’s', () => {
   expect(broken({ programs: [{ asksIp: false }], log: [run(0, { ip: 5 }), done(0), BODY, END] })).toEqual([]);
 });
 
+describe('cookie', () => {
+  test.each([
+    ['at its beginning', run(0, { cookie: 5 }), done(0)],
+    ['at its end', run(0), done(0, { cookie: 5 })],
+  ])('another one than that of its link, %s', (_, start, end) => {
+    const log = [start, end, BODY, END];
+    expect(broken({ log, v6: true })).toEqual(['cookie']);
+    expect(broken({ log })).toEqual([]);
+    expect(broken({ log, v6: true, programs: [{ asksCookie: false }] })).toEqual([]);
+  });
+});
+
+describe('live patches', () => {
+  const PATCH: Partial<LogEntry> = { note: Note.patch, subject: 0 };
+  const PATCH_END: Partial<LogEntry> = { note: Note.patchEnd, subject: 0 };
+  const log = [run(0), done(0), PATCH, PATCH_END];
+  const call = { result: 0x4000n + 1001n };
+
+  test('another function runs, and its result is returned', () => {
+    expect(broken({ patched: true, log, call })).toEqual([]);
+    expect(broken({ patched: true, log })).toEqual(['return-value']);
+    expect(broken({ patched: true })).toEqual(['runs-agree']);
+    expect(broken({ log, call })).toEqual(['runs-agree']);
+  });
+
+  test('an image that calls the function itself passes by; one that looks at its stack does not', () => {
+    const programs = [{ kind: 'fmod_ret' as const }];
+    expect(broken({ patched: true, programs })).toEqual([]);
+    expect(broken({ patched: true, programs, log, call })).toEqual(['runs-agree']);
+    expect(broken({ patched: true, byStack: true, programs, log, call })).toEqual([]);
+    expect(broken({ patched: true, byStack: true, programs })).toEqual(['runs-agree']);
+  });
+
+  test('a call in ftrace’s code may find the trampoline gone, until its first entry', () => {
+    const untraced = [PATCH, PATCH_END];
+    expect(broken({ patched: true, log: untraced, call, later: [0] })).toEqual([]);
+    const counts = { misses: 1 };
+    expect(broken({ patched: true, log: untraced, call, counts, later: [1] })).toEqual(['recursion']);
+    expect(broken({ log: untraced, call, later: [0] })).toEqual(['runs-agree']);
+  });
+});
+
 test.each([
   ['no rcu_read_lock', {}, run(0, { rcu: 0 }), done(0)],
   ['no rcu_read_lock_trace', { sleepable: true }, run(0, { rcu: 1, trace: 0 }), done(0)],
@@ -222,6 +290,25 @@ describe('recursion', () => {
   test('it runs where it runs already', () => {
     const log = [run(0), by(run(0)), by(done(0)), by(BODY), by(END), done(0), BODY, END];
     expect(broken({ log, more: [other] })).toEqual(['recursion']);
+  });
+
+  test('from v6.1 on an LSM program runs where it runs already, and is never refused', () => {
+    const programs = [{ kind: 'lsm' as const }];
+    const log = [run(0), by(run(0)), by(done(0)), by(BODY), by(END), done(0), BODY, END];
+    expect(broken({ programs, log, more: [other], v6: true })).toEqual([]);
+    expect(broken({ programs, log, more: [other] })).toEqual(['recursion']);
+    const refused = [run(0), by(BODY), by(END), done(0), BODY, END];
+    expect(broken({ programs, log: refused, more: [other], counts: { misses: 1 } })).toEqual([]);
+    expect(broken({ programs, log: refused, more: [other], counts: { misses: 1 }, v6: true })).toEqual([
+      'runs-agree',
+    ]);
+  });
+
+  test('and calls only where a task has called it', () => {
+    const programs = [{ kind: 'lsm' as const, calls: 0 }];
+    const once = [run(0), run(0), done(0), BODY, END, done(0), BODY, END];
+    expect(broken({ programs, log: once, v6: true })).toEqual([]);
+    expect(broken({ programs, v6: true })).toEqual(['runs-agree']);
   });
 
   test('it runs on another CPU meanwhile', () => {

@@ -47,6 +47,7 @@ const attach = (program: number, more: Partial<Extract<Operation, { op: 'attach'
   op: 'attach',
   program,
   fn: 0,
+  cookie: null,
   fail: null,
   ...more,
 });
@@ -95,7 +96,7 @@ const SHOWN: Readonly<Partial<Record<HistoryRule, { by: KernelBug | Revision; in
 
 /** Rules of the log: judge.test.ts breaks each alone. */
 const LOGGED: readonly HistoryRule[] = [
-  ...(['runs-agree', 'return-value', 'func-ip', 'read-side', 'recursion'] as const),
+  ...(['runs-agree', 'return-value', 'func-ip', 'cookie', 'read-side', 'recursion'] as const),
   ...(['counters-add-up', 'splats'] as const),
 ];
 /** Rules that need a race: mutants.test.ts. */

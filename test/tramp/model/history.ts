@@ -223,7 +223,7 @@ export class History {
   #canReplace(prog: ModelProgram): boolean {
     if (prog.at !== undefined) return false;
     const called = this.model.functions.some(({ image }) =>
-      LIST_KINDS.some((kind) => image?.progs[kind].includes(prog)),
+      LIST_KINDS.some((kind) => image?.links[kind].some((link) => link.prog === prog)),
     );
     return this.kernel.programLifetime === 'held' ? true : !called && this.model.tasks.length === 0;
   }
@@ -404,7 +404,7 @@ export class History {
       const [real, wanted] = [tr.progs[kind], fn.lists[kind]];
       same(`${fn.name}: ${kind} programs`, real.length, wanted.length);
       real.forEach((prog, i) => {
-        same(`${fn.name}: ${kind} program ${i}`, prog, wanted[i]?.real.prog);
+        same(`${fn.name}: ${kind} program ${i}`, prog, wanted[i]?.prog.real.prog);
       });
     }
     same(`${fn.name}: extension`, tr.extension, fn.extension?.real.prog);

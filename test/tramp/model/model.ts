@@ -114,7 +114,8 @@ export class ModelTask {
       this.#result = BigInt(extension.spec.returns);
       return;
     }
-    const items = (list: ListKind): PlanItem[] => (image?.progs[list] ?? []).map((prog) => ({ prog, list }));
+    const items = (list: ListKind): PlanItem[] =>
+      (image?.links[list] ?? []).map(({ prog }) => ({ prog, list }));
     const exits = items('fexit');
     this.#exits = exits.length;
     this.#plan = [...items('fentry'), ...items('fmod_ret'), 'function', ...exits];
@@ -267,8 +268,9 @@ export class Model extends TableModel<ModelProgram> {
     );
   }
 
-  override attach(...[fn, prog, ...rest]: Parameters<TableModel<ModelProgram>['attach']>): Verdict {
-    const verdict = super.attach(fn, prog, ...rest);
+  override attach(...[fn, what, ...rest]: Parameters<TableModel<ModelProgram>['attach']>): Verdict {
+    const prog = what instanceof ModelProgram ? what : what.prog;
+    const verdict = super.attach(fn, what, ...rest);
     if (verdict === undefined && prog.spec.kind !== 'freplace') (fn as ModelFunction).holders.add(prog.real);
     return verdict;
   }
