@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import process from 'node:process';
 import { type Command, Option } from 'commander';
+import { JUDGED_REVISIONS } from '../check/index.ts';
 import {
   FUZZ_ENGINES,
   type FuzzEngine,
@@ -9,6 +10,7 @@ import {
   MUTANT_CASES,
   type MutantVerdict,
 } from '../fuzz/index.ts';
+import type { RevisionName } from '../jit/index.ts';
 import { columns } from './columns.ts';
 import { Exit } from './exit.ts';
 import { progressBar } from './progress-bar.ts';
@@ -20,6 +22,7 @@ interface MutantsOptions {
   readonly seed: string;
   readonly cases: string;
   readonly engine: FuzzEngine;
+  readonly revision?: RevisionName;
   readonly workers?: string;
   readonly json?: boolean;
 }
@@ -38,6 +41,12 @@ export function addMutants(program: Command): Command {
     .option('--seed <n>', 'seed of the cases, a whole number greater than 0', '1')
     .option('--cases <n>', 'cases that a mutant gets at most', String(MUTANT_CASES))
     .addOption(new Option('--engine <name>', 'CPU').choices(FUZZ_ENGINES).default('unicorn'))
+    .addOption(
+      new Option(
+        '--revision <name>',
+        'in one kernel revision (each mistake in all that can have it)',
+      ).choices(JUDGED_REVISIONS),
+    )
     .option('--workers <n>', 'processes (one for each core)')
     .option('--json', 'one JSON document on standard output')
     .addHelpText(
@@ -45,15 +54,16 @@ export function addMutants(program: Command): Command {
       `
 Examples:
   tramplab mutants --list
-  tramplab mutants --only L1,L2`,
+  tramplab mutants --only L1,L2
+  tramplab mutants --revision v6.12`,
     )
     .action(async (options: MutantsOptions) => {
       process.exitCode = options.list === true ? await list(options) : await matrix(options);
     });
 }
 
-async function list({ only, json }: MutantsOptions): Promise<number> {
-  const mutants = await listMutants(undefined, idsOf(only));
+async function list({ only, json, revision }: MutantsOptions): Promise<number> {
+  const mutants = await listMutants(undefined, idsOf(only), revision);
   const rows = mutants.map(({ id, what, families, revisions }) => ({ id, what, families, revisions }));
   if (json === true) console.log(JSON.stringify({ mutants: rows }));
   else for (const line of columns(rows.map(({ id, what }) => [id, what]))) console.log(line);
@@ -61,8 +71,9 @@ async function list({ only, json }: MutantsOptions): Promise<number> {
 }
 
 async function matrix(options: MutantsOptions): Promise<number> {
+  const { revision } = options;
   const only = idsOf(options.only);
-  const { length } = await listMutants(undefined, only);
+  const { length } = await listMutants(undefined, only, revision);
   const bar = await progressBar(length);
   let missed = 0;
   let verdicts: readonly MutantVerdict[];
@@ -74,6 +85,7 @@ async function matrix(options: MutantsOptions): Promise<number> {
       workers:
         options.workers === undefined ? availableParallelism() : positive('--workers', options.workers),
       ...(only === undefined ? {} : { only }),
+      ...(revision === undefined ? {} : { revision }),
       onVerdict: ({ id, found }, done) => {
         if (!found) missed++;
         bar?.update(done, `${done} of ${length} mutants, ${missed} not found  ${id}`);

@@ -3,6 +3,7 @@
  * with the same seed, that ends at the first broken rule.
  */
 
+import type { RevisionName } from '../jit/index.ts';
 import { InputError } from '../lib/index.ts';
 import { Crew, type CrewOptions } from './crew.ts';
 import { type FamilyName, type FuzzEngine, makePlan } from './plan.ts';
@@ -22,6 +23,8 @@ export interface MatrixOptions extends CrewOptions {
   readonly engine?: FuzzEngine;
   /** Ids of the mutants to try. Default: all. */
   readonly only?: readonly string[];
+  /** Tries each mutant in this revision alone; those that are no mistakes in it are left out. Default: in all of its own. */
+  readonly revision?: RevisionName;
   /** Cases that a mutant gets. */
   readonly cases?: number;
   readonly onVerdict?: (verdict: MutantVerdict, done: number, all: number) => void;
@@ -38,22 +41,31 @@ export interface MutantVerdict {
   readonly finding: Broken | null;
 }
 
-/** The mutants of a module, all or those named. @throws InputError for a name that there is not */
+/**
+ * The mutants of a module, all or those named; of one revision those that are mistakes in it.
+ * @throws InputError for a name that there is not
+ */
 export async function listMutants(
   subjects: string = TRIALS,
   only?: readonly string[],
+  revision?: RevisionName,
 ): Promise<readonly Mutant[]> {
   const { mutants } = await loadSubjects(subjects);
   const unknown = only?.find((id) => !mutants.some((mutant) => mutant.id === id));
   if (unknown !== undefined)
     throw new InputError('--only', undefined, `there is no mutant ${unknown}; --list names them`);
-  return only === undefined ? mutants : mutants.filter(({ id }) => only.includes(id));
+  const named = only === undefined ? mutants : mutants.filter(({ id }) => only.includes(id));
+  return revision === undefined
+    ? named
+    : named
+        .filter(({ revisions }) => revisions.includes(revision))
+        .map((mutant) => ({ ...mutant, revisions: [revision] }));
 }
 
 /** Tries mutants, as many at a time as there are workers; verdicts in the mutants' order. */
 export async function killMatrix(options: MatrixOptions): Promise<readonly MutantVerdict[]> {
   const { families } = await loadSubjects(options.subjects ?? TRIALS);
-  const mutants = await listMutants(options.subjects, options.only);
+  const mutants = await listMutants(options.subjects, options.only, options.revision);
   const crew = new Crew(options);
   try {
     const verdicts: MutantVerdict[] = [];

@@ -5,7 +5,7 @@
 
 import { HISTORY_FAMILY, IMAGE_FAMILY, JUDGED_REVISIONS } from '../check/index.ts';
 import { EMITTER_MUTANTS, type EmitterMutant, RUNTIME_BUGS, revisions } from '../jit/index.ts';
-import { type KernelBug, MANAGER_BUGS } from '../tramp/index.ts';
+import { BUG_REVISIONS, type KernelBug, MANAGER_BUGS } from '../tramp/index.ts';
 import type { FamilyName } from './plan.ts';
 import type { Mutant, Subjects } from './subjects.ts';
 
@@ -29,7 +29,7 @@ function bugMutants(
     id,
     what,
     families,
-    revisions: JUDGED_REVISIONS,
+    revisions: BUG_REVISIONS[id as KernelBug] ?? JUDGED_REVISIONS,
     suspects: { bugs: [id as KernelBug] },
   }));
 }

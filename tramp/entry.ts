@@ -76,7 +76,7 @@ function answer(kernel: Kernel, tr: Trampoline, command: FtraceCommand, update: 
   try {
     if (command === 'ENABLE_SHARE_IPMODIFY_PEER') {
       tr.flags |= SHARE_IPMODIFY;
-      if (callsOriginal && !byStack) update();
+      if (callsOriginal && !byStack && !kernel.bugs.has('peer-unasked')) update();
     } else {
       tr.flags &= ~SHARE_IPMODIFY;
       if (byStack) update();
@@ -137,12 +137,12 @@ function siteOf({ ftrace, kallsyms, rules }: Kernel, ip: Kaddr): Kaddr | undefin
  * Has the trampoline's ops trace one site and no other.
  * @throws KernelError ENOMEM; v6.1 does not look, and ftrace finds the filter empty: EINVAL. Kernel: ftrace_set_filter_ip
  */
-function setFilter({ fail, rules }: Kernel, { filter }: FtraceOps, site: Kaddr): void {
+function setFilter({ bugs, fail, rules }: Kernel, { filter }: FtraceOps, site: Kaddr): void {
   try {
     fail.pass('filter');
     filter.add(site);
   } catch (error) {
-    if (rules.looksAtFilter) throw error;
+    if (rules.looksAtFilter && !bugs.has('filter-unreported')) throw error;
   }
 }
 

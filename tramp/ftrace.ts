@@ -120,7 +120,7 @@ export class Ftrace {
         throw new KernelError('EBUSY', op, `${hex64(ip)} has a direct call already`);
       if (rec.ipmodify !== undefined) {
         if (ops === undefined) throw new KernelError('EBUSY', op, `${hex64(ip)} has an IPMODIFY user`);
-        ops.command('ENABLE_SHARE_IPMODIFY_SELF');
+        if (!this.#bugs.has('self-unasked')) ops.command('ENABLE_SHARE_IPMODIFY_SELF');
       }
       this.#set(rec, target, op);
       rec.ops = ops;
@@ -197,7 +197,7 @@ export class Ftrace {
       const rec = this.#rec(ip, op);
       if (rec.ipmodify !== caller)
         throw new KernelError('ENODEV', op, `${hex64(ip)} has another IPMODIFY user, or none`);
-      this.#patch(rec, rec.direct, op);
+      this.#patch(rec, this.#bugs.has('unpatch-forgets') ? undefined : rec.direct, op);
       rec.ipmodify = undefined;
       try {
         rec.ops?.command('DISABLE_SHARE_IPMODIFY_PEER');
@@ -226,8 +226,9 @@ export class Ftrace {
     if (this.#bugs.has('T8')) rec.direct = target;
     if (this.#bugs.has('site-kept')) this.#text.poke(rec.ip, wanted);
     this.#fail.pass('ftrace-hash');
-    if (ipmodify !== undefined) ipmodify.direct = target;
-    else if (!modifies || !this.#bugs.has('T7-site')) this.#text.poke(rec.ip, wanted);
+    if (ipmodify !== undefined) {
+      if (!modifies || !this.#bugs.has('T7-shared')) ipmodify.direct = target;
+    } else if (!modifies || !this.#bugs.has('T7-site')) this.#text.poke(rec.ip, wanted);
     if (!modifies || !this.#bugs.has('T7')) rec.direct = target;
   }
 

@@ -12,6 +12,7 @@
 
 import type { Machine } from '../emu/index.ts';
 import { addrAdd, Bug, hex64, type Kaddr } from '../lib/index.ts';
+import { type KernelBugs, NO_BUGS } from './bugs.ts';
 
 /** Room of an image, bytes, where each has a page; the most that one may need where not. Kernel: PAGE_SIZE */
 export const IMAGE_BYTES = 4096;
@@ -108,10 +109,12 @@ class Pack {
  */
 export class PackMemory implements ImageMemory {
   readonly #machine: Machine;
+  readonly #bugs: KernelBugs;
   #packs: readonly Pack[];
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, bugs: KernelBugs = NO_BUGS) {
     this.#machine = machine;
+    this.#bugs = bugs;
     this.#packs = [this.#newPack()];
   }
 
@@ -141,6 +144,7 @@ export class PackMemory implements ImageMemory {
   }
 
   free(image: Kaddr): void {
+    if (this.#bugs.has('chunks-kept')) return;
     const pack = this.#packOf(image);
     const piece = pack?.give(Number(image - pack.start) / CHUNK_BYTES);
     if (pack === undefined || piece === undefined) throw new Bug(`no image starts at ${hex64(image)}`);

@@ -7,6 +7,7 @@ import {
   BpfTrampImage,
   ENDBR_BYTES,
   isEndbr,
+  type ProgRef,
   type TrampolineConfig,
   type TrampolineRequest,
   trampolineSize,
@@ -14,6 +15,7 @@ import {
 import { type ErrnoName, errnoName, type Kaddr, KernelError } from '../lib/index.ts';
 import { IMAGE_BYTES } from './image-memory.ts';
 import type { Kernel } from './kernel.ts';
+import type { TrampLink } from './link.ts';
 import { PROG_KINDS } from './prog.ts';
 import type { Trampoline } from './trampoline.ts';
 
@@ -31,14 +33,19 @@ export function imageRequest(kernel: Kernel, tr: Trampoline): Unplaced {
     origCall: addr,
     argSizes: model.args.map(({ sizeBytes }) => sizeBytes),
     retSize: model.ret.sizeBytes,
-    flags: rules.flags({ kept: tr.flags, callsOriginal, wantsIp }),
-    fentry: fentry.map((link) => link.ref()),
-    fmodRet: fmodRet.map((link) => link.ref()),
-    fexit: fexit.map((link) => link.ref()),
+    flags: rules.flags({ kept: bugs.has('share-forgotten') ? 0 : tr.flags, callsOriginal, wantsIp }),
+    fentry: refs(kernel, fentry),
+    fmodRet: refs(kernel, fmodRet),
+    fexit: refs(kernel, fexit),
     helpers: kernel.helpers,
     config: buildConfig(kernel, addr),
     name: model.name,
   };
+}
+
+function refs({ bugs }: Kernel, links: readonly TrampLink[]): ProgRef[] {
+  const newest = links[0]?.cookie ?? 0n;
+  return links.map((link) => (bugs.has('cookie-lost') ? { ...link.ref(), cookie: newest } : link.ref()));
 }
 
 /** How the kernel was built, and what is at the traced function's address. */
@@ -52,7 +59,7 @@ function buildConfig({ config, machine }: Kernel, addr: Kaddr): TrampolineConfig
  * @throws KernelError what the emitter refuses then; E2BIG for more than a page, which it has refused before
  */
 export function imageSize(kernel: Kernel, request: Unplaced): number {
-  const { emitter, fail, machine, rules } = kernel;
+  const { bugs, emitter, fail, machine, rules } = kernel;
   if (rules.imageMemory === 'page') return IMAGE_BYTES;
   fail.pass('size');
   // The question has a struct of its own. Where its page is, nobody sees: taken for the first of the modules' text.
@@ -66,5 +73,5 @@ export function imageSize(kernel: Kernel, request: Unplaced): number {
   if (size > IMAGE_BYTES) {
     throw new KernelError('E2BIG', 'bpf_trampoline_update', `${request.name}: ${size} bytes`);
   }
-  return size;
+  return bugs.has('room-of-a-page') ? IMAGE_BYTES : size;
 }

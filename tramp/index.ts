@@ -1,5 +1,5 @@
 export { attachProg, detachProg } from './attach.ts';
-export { KERNEL_BUGS, type KernelBug, type KernelBugs, MANAGER_BUGS } from './bugs.ts';
+export { BUG_REVISIONS, KERNEL_BUGS, type KernelBug, type KernelBugs, MANAGER_BUGS } from './bugs.ts';
 export { CgroupLsm, cgroupRunner } from './cgroup-lsm.ts';
 export { FAIL_POINTS, type FailPoint, FailPoints } from './failpoints.ts';
 export { Ftrace, type FtraceCommand, type FtraceOps } from './ftrace.ts';

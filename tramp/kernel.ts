@@ -129,7 +129,8 @@ export class Kernel {
     this.text = new TextPoker(machine, () => this.sync(), bugs);
     this.modmem = new ModmemCharge(options.modmemLimitPages ?? NO_LIMIT_PAGES, this.rules.chargeUnitBytes);
     this.ftrace = new Ftrace(machine, this.text, this.fail, bugs);
-    this.imageMemory = this.rules.imageMemory === 'page' ? new PageMemory(machine) : new PackMemory(machine);
+    this.imageMemory =
+      this.rules.imageMemory === 'page' ? new PageMemory(machine) : new PackMemory(machine, bugs);
     machine.locate = (address) => this.kallsyms.locate(address) ?? this.imageMemory.freedAt(address);
 
     this.#initTasks = machine.cpus.map(({ id }) => machine.current(id));

@@ -202,7 +202,7 @@ export class BpfProg {
   /** Marks it as replaced. @throws KernelError EBUSY while it is in a prog array. Kernel: __bpf_trampoline_link_prog */
   extend(): void {
     this.#extMutex.with(() => {
-      if (this.#arrays > 0) {
+      if (this.#arrays > 0 && !this.#kernel.bugs.has('guard-unchecked')) {
         throw new KernelError('EBUSY', 'bpf_trampoline_link_prog', `${this.name} is in a prog array`);
       }
       this.#extended = true;
@@ -218,7 +218,7 @@ export class BpfProg {
   /** Notes that it is in one more prog array. @throws KernelError EBUSY while it is replaced. Kernel: prog_fd_array_get_ptr */
   enterArray(): void {
     this.#extMutex.with(() => {
-      if (this.#extended) {
+      if (this.#extended && !this.#kernel.bugs.has('extended-unchecked')) {
         throw new KernelError(
           'EBUSY',
           'prog_fd_array_get_ptr',
@@ -277,7 +277,7 @@ export class BpfProg {
 
   #free(): void {
     const { memory, percpu } = this.#kernel.machine;
-    for (const module of this.#modules) module.put();
+    if (!this.#kernel.bugs.has('module-kept-by-program')) for (const module of this.#modules) module.put();
     if (this.#ownPages) memory.vfree(this.address);
     else memory.kfree(this.address);
     percpu.free(this.#stats);

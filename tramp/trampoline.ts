@@ -205,7 +205,7 @@ export function linkLocked(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampo
     throw new KernelError('E2BIG', op, `${model.name} has ${MAX_TRAMP_PROGS} programs already`);
   }
   const list = tr.links[kind];
-  if (rules.alreadyLinked(link, list) && !bugs.has('linked-unchecked')) {
+  if (rules.alreadyLinked(link, list) && !overlooked(kernel, link, list)) {
     throw new KernelError('EBUSY', op, `program ${prog.name} is attached already`);
   }
   const letGo = rules.moduleHeldBy === 'program' ? holdModule(kernel, prog, tr) : undefined;
@@ -222,6 +222,16 @@ export function linkLocked(kernel: Kernel, what: BpfProg | TrampLink, tr: Trampo
   }
 }
 
+/** Whether a bug is on that has what is attached already attached again. */
+function overlooked({ bugs }: Kernel, link: TrampLink, list: readonly TrampLink[]): boolean {
+  const isThere = list.some(({ prog }) => prog === link.prog);
+  return (
+    bugs.has('linked-unchecked') ||
+    (bugs.has('link-unchecked') && !isThere) ||
+    (bugs.has('program-unchecked') && !link.linked)
+  );
+}
+
 /**
  * Has a program keep the module of what it traces. Simplified: the kernel does so when the program is loaded,
  * here it is told its target when it is attached.
@@ -231,7 +241,7 @@ function holdModule(kernel: Kernel, prog: BpfProg, { target }: Trampoline): (() 
   const module = moduleGet(kernel, target.addr);
   if (module === undefined) return undefined;
   const undo = prog.holdModule(module);
-  if (undo === undefined) module.put();
+  if (undo === undefined && !kernel.bugs.has('module-held-twice')) module.put();
   return undo;
 }
 
@@ -248,7 +258,7 @@ function hasRoom({ bugs, rules }: Kernel, { links }: Trampoline, kind: ProgKind)
   const limit = bugs.has('one-too-few') ? MAX_TRAMP_PROGS - 1 : MAX_TRAMP_PROGS;
   const forgotten = (list: ProgKind): boolean =>
     (list === 'fexit' && bugs.has('fexit-uncounted')) || (list === 'fmod_ret' && bugs.has('T1'));
-  const counted = rules.counted
+  const counted = (bugs.has('limit-by-kind') ? [kind] : rules.counted)
     .filter((list) => !forgotten(list))
     .reduce((sum, list) => sum + links[list].length, 0);
   const overflows = links[kind].length >= limit && !bugs.has('T1');
@@ -281,7 +291,7 @@ function unlinkExtension(kernel: Kernel, prog: BpfProg, tr: Trampoline): void {
   try {
     textPoke(kernel, addr, 'JUMP', prog.bpfFunc, null);
   } finally {
-    if (kernel.rules.guardsReplaced) replaced?.unextend();
+    if (kernel.rules.guardsReplaced && !kernel.bugs.has('extended-kept')) replaced?.unextend();
   }
   if (!holdsExtension(kernel)) return;
   const { grace } = kernel;
@@ -346,7 +356,7 @@ function update(kernel: Kernel, tr: Trampoline, locksFtrace: boolean = true): vo
   try {
     im = placeImage(kernel, tr, locksFtrace);
   } catch (error) {
-    tr.flags = before;
+    if (!bugs.has('flags-kept')) tr.flags = before;
     throw error;
   }
   if (curImage !== undefined && !bugs.has('early-put')) imagePut(kernel, curImage);
@@ -384,12 +394,20 @@ function placeImage(kernel: Kernel, tr: Trampoline, locksFtrace: boolean): Tramp
       // a page is written once more; a part of a pack may need another size
       const keeps = again && rules.imageMemory === 'page';
       // nothing has reached it, so nobody need be waited for
-      if (!keeps && !bugs.has(im.length === 0 ? 'L5-emit' : 'L5')) imageFree(kernel, im);
+      if (!keeps && !isLeaked(kernel, im, again)) {
+        if (bugs.has('failed-retired')) imagePut(kernel, im);
+        else imageFree(kernel, im);
+      }
       if (!again) throw error;
-      request = prepare();
+      if (!bugs.has('again-unprepared')) request = prepare();
       if (!keeps) im = imageAlloc(kernel, tr.key, tr.selector, request.imageSize);
     }
   }
+}
+
+/** Whether a bug is on that leaves an image behind which could not be put in place. */
+function isLeaked({ bugs }: Kernel, { length }: TrampImage, again: boolean): boolean {
+  return bugs.has(again ? 'again-leaked' : length === 0 ? 'L5-emit' : 'L5');
 }
 
 function warnOfNumber(kernel: Kernel, { curImage, selector }: Trampoline): void {

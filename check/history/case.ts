@@ -68,7 +68,7 @@ export interface ScheduleSpec {
 /** A function that can be traced; its number is its place. */
 export interface FunctionSpec {
   readonly place: 'module' | 'kernel';
-  /** What is at its entry: a site of ftrace's, or a bare nop, which only kernel text has. */
+  /** What is at its entry: a site of ftrace's, or a bare nop, which only kernel text has: it is a BPF program. */
   readonly site: 'ftrace' | 'nop';
   /** It begins at the first byte behind the function before it. */
   readonly behind: boolean;
@@ -133,6 +133,8 @@ export type Operation =
   | { readonly op: 'hold'; readonly fn: number }
   /** A live patch has another function run in place of one that has a site of ftrace's; the next time it goes. */
   | { readonly op: 'livepatch'; readonly fn: number; readonly fail: FailPoint | null }
+  /** The BPF program that a function with a bare nop is goes into a prog array; the next time it is taken out. */
+  | { readonly op: 'array'; readonly fn: number }
   /** So many more programs of a kind are attached. */
   | { readonly op: 'fill'; readonly fn: number; readonly kind: AttachKind; readonly count: number }
   /** What `fill` attached is detached, all but so many. */
@@ -243,6 +245,7 @@ export function parseCase(json: unknown): HistoryCase {
         case 'reload':
         case 'foreign':
         case 'hold':
+        case 'array':
           return { op, fn: fn(fields) };
         case 'livepatch':
           return { op, fn: fn(fields), fail: fail(fields) };
@@ -273,6 +276,7 @@ const OPERATIONS = [
   'foreign',
   'hold',
   'livepatch',
+  'array',
   'fill',
   'empty',
 ] as const;

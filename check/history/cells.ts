@@ -34,6 +34,7 @@ export const HISTORY_CELLS: readonly string[] = [
   ...['put', 'stats', 'foreign', 'hold: ok', 'reload: ok', 'reload: EBUSY'],
   ...['ok', 'EBUSY', 'EINVAL', 'ENOMEM'].map((end) => `livepatch: ${end}`),
   ...['ok', 'ENOMEM'].map((end) => `unpatch: ${end}`),
+  ...['ok', 'EBUSY'].map((end) => `array: ${end}`),
   ...CALLS.map((what) => `call: ${what}`),
 ];
 

@@ -62,13 +62,16 @@ export function drawCase(random: Random, { revisions }: FamilyOptions): HistoryC
 }
 
 function drawSchedule(random: Random, slices: readonly number[]): ScheduleSpec {
+  const seed = random.u32();
+  const slice = random.pick(slices);
   return {
-    seed: random.u32(),
-    slice: random.pick(slices),
+    seed,
+    slice,
     host: random.pick([1, 2, 5, 10]),
     weights: {
       run: 20,
-      dispatch: random.pick([1, 4, 20, 20]),
+      // a task that gets an instruction or two each time must get its turn now and then
+      dispatch: random.pick(slice <= 2 ? [4, 4, 20, 20] : [1, 4, 20, 20]),
       preempt: random.pick([1, 3, 10, 30]),
       migrate: random.pick([1, 4, 12]),
       wake: random.pick([1, 2, 6, 20]),
@@ -188,6 +191,11 @@ function drawOperations(
     // live patches share their sites with trampolines from v6.1 on, and keep them out before
     if (random.once(v6 ? 8 : 40)) {
       operations.push({ op: 'livepatch', fn: anyFunction(), fail: fail() });
+      continue;
+    }
+    // a BPF program in a prog array is not replaced, from v6.1 on
+    if (v6 && random.once(15)) {
+      operations.push({ op: 'array', fn: anyFunction() });
       continue;
     }
     const draw = random.int(1, 100);

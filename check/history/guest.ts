@@ -40,6 +40,8 @@ export interface GuestFunction {
   /** How often the body behind the site was run, on all CPUs. */
   readonly runs: () => bigint;
   readonly key: bigint;
+  /** The BPF program that it is, if it has a bare nop in place of a site. */
+  readonly prog?: BpfProg;
 }
 
 export interface GuestProgram {
@@ -65,6 +67,8 @@ export interface FunctionOptions {
   readonly args?: number;
   /** Default: another one for each function. */
   readonly key?: bigint;
+  /** It is a BPF program. Default false. */
+  readonly isProgram?: boolean;
   /** Where in text that the caller owns it goes. Default: pages of its own. */
   readonly at?: Kaddr;
   /** Behind the site, and before the return. */
@@ -147,6 +151,9 @@ export class Guest {
       module,
       runs: runs.read,
       key: options.key ?? (1n << 32n) | 0x8000_0000n | BigInt(this.#functions),
+      ...(options.isProgram === true
+        ? { prog: new BpfProg(kernel, { name, kind: 'fentry', bpfFunc: address }) }
+        : {}),
     };
   }
 

@@ -88,6 +88,9 @@ export class Host {
       case 'livepatch':
         this.#livepatch(this.#fn(operation.fn), operation.fail ?? undefined);
         break;
+      case 'array':
+        this.#toggleArray(this.#fn(operation.fn));
+        break;
       case 'fill':
         this.#fill(this.#fn(operation.fn), operation.kind, operation.count);
         break;
@@ -103,6 +106,7 @@ export class Host {
     }
     for (const fn of this.#world.functions) {
       if (fn.patched) this.#livepatch(fn);
+      if (fn.inArray) this.#toggleArray(fn);
       if (fn.foreign) this.#foreign(fn);
       if (fn.isHeld) this.#hold(fn);
     }
@@ -251,6 +255,16 @@ export class Host {
       const verdict = this.model.patch(fn, key, fail);
       this.#do('livepatch', verdict, fn, fail, () => this.#world.patch(fn));
     }
+  }
+
+  #toggleArray(fn: WorldFunction): void {
+    const prog = fn.real.prog;
+    if (prog === undefined) return;
+    const goesIn = !fn.inArray;
+    const verdict = this.model.toggleArray(fn);
+    this.#do('array', verdict, fn, undefined, () =>
+      this.#world.progArray.set(fn.index, goesIn ? prog : undefined),
+    );
   }
 
   #fill(fn: WorldFunction, kind: AttachKind, count: number): void {

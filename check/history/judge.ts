@@ -8,7 +8,7 @@ import { mayNest } from './case.ts';
 import { lowerHalf } from './log.ts';
 import type { CallRecord, HistoryRecord, LoadedProgram, Span } from './record.ts';
 import type { HistoryRule } from './rules.ts';
-import { type CallMark, follow, type Indexed, type Offer } from './runs.ts';
+import { type CallMark, follow, type Indexed, type Offer, wrongCookie } from './runs.ts';
 
 /** A broken rule of a history. */
 export interface HistoryFinding extends Finding {
@@ -113,21 +113,16 @@ function* addresses(record: HistoryRecord, offers: readonly Offer[]): Generator<
   }
 }
 
-/** What a program is called inside of it, however deep, leaves its cookie alone. */
+/** What is called inside of a program, however deep, leaves its cookie alone. */
 function* cookies({ v6 }: HistoryRecord, offers: readonly Offer[]): Generator<HistoryFinding> {
   if (!v6) return;
-  for (const { program, run, cookie } of offers) {
-    if (run === undefined || !program.spec.asksCookie) continue;
-    const expected = lowerHalf(cookie);
-    for (const [when, seen] of [
-      ['at its beginning', run.entry.cookie],
-      ['at its end', run.end.cookie],
-    ] as const) {
-      if (seen === expected) continue;
-      const detail = `${program.name} asks for its cookie ${when}`;
-      yield { rule: 'cookie', detail, expected: hex(expected), seen: hex(seen) };
-      return;
-    }
+  for (const offer of offers) {
+    const wrong = wrongCookie(offer);
+    if (wrong === undefined) continue;
+    const { when, seen } = wrong;
+    const detail = `${offer.program.name} asks for its cookie ${when}`;
+    yield { rule: 'cookie', detail, expected: hex(lowerHalf(offer.cookie)), seen: hex(seen) };
+    return;
   }
 }
 

@@ -27,12 +27,16 @@ export interface TableRules {
   readonly image: readonly FailPoint[];
   /** A program may be attached in several places, by a link for each. */
   readonly manyLinks: boolean;
+  /** A program in a prog array is not replaced, and one that is replaced goes into none. */
+  readonly guards: boolean;
   /** Each trampoline is an ftrace user of its own, with a filter, and shares its site with a live patch. */
   readonly filters: boolean;
   /** A site that cannot be filtered for is reported; if not, it only matters when it was not filtered for before. */
   readonly looksAtFilter: boolean;
   /** Room of an image, bytes, by the length of its code. */
   readonly room: (length: number) => number;
+  /** Images share packs of so many bytes, of which the first is always there; undefined where each has a page. */
+  readonly packBytes: number | undefined;
   /** A program keeps the module of what it traces until it is freed; before, the call at the entry does. */
   readonly programsHold: boolean;
 }
@@ -53,9 +57,11 @@ const v5: TableRules = {
   trampoline: ['alloc-trampoline'],
   image: IMAGE,
   manyLinks: false,
+  guards: false,
   filters: false,
   looksAtFilter: false,
   room: () => PAGE_BYTES,
+  packBytes: undefined,
   programsHold: false,
 };
 const v6_1: TableRules = {
@@ -64,6 +70,7 @@ const v6_1: TableRules = {
   numbered: false,
   trampoline: ['alloc-trampoline', 'alloc-ops'],
   manyLinks: true,
+  guards: true,
   filters: true,
 };
 const v6_12: TableRules = {
@@ -71,6 +78,7 @@ const v6_12: TableRules = {
   image: [...IMAGE, 'size', 'protect'],
   looksAtFilter: true,
   room: (length) => length + SPARE_BYTES,
+  packBytes: 2 << 20,
   programsHold: true,
 };
 
@@ -146,6 +154,8 @@ export class ModelFunction<Program extends ModelProgram = ModelProgram> {
   references = 0;
   readonly lists: Record<ListKind, ModelLink<Program>[]> = { fentry: [], fmod_ret: [], fexit: [] };
   extension: Program | undefined;
+  /** It is a BPF program that is in a prog array. */
+  inArray = false;
   /** A live patch has another function run in its place. */
   patched = false;
   /** Its trampoline has noted that it shares the site with a live patch. */
@@ -254,6 +264,7 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
     const list = fn.listOf(link.prog);
     if (list === 'replace') {
       if (counted > 0) return 'EBUSY';
+      if (this.rules.guards && fn.inArray) return 'EBUSY';
       if (inject === 'poke') return FAIL_POINTS.poke;
       if (fn.inModule) return 'EINVAL';
       if (fn.image !== undefined || fn.foreign || fn.patched) return 'EBUSY';
@@ -311,6 +322,13 @@ export class TableModel<Program extends ModelProgram = ModelProgram> {
     this.#retire(fn.image, fn, inject);
     fn.image = undefined;
     fn.selector = 0;
+    return undefined;
+  }
+
+  /** prog_fd_array_get_ptr, and taken out again */
+  toggleArray(fn: ModelFunction<Program>): Verdict {
+    if (this.rules.guards && !fn.inArray && fn.extension !== undefined) return 'EBUSY';
+    fn.inArray = !fn.inArray;
     return undefined;
   }
 

@@ -19,7 +19,7 @@ import type { CallRecord, HistoryRecord, LoadedProgram, ProgramCounts } from './
 import type { World, WorldFunction } from './world.ts';
 
 /** No right history has more events; one that has will not end. */
-const MOST_EVENTS = 100_000;
+const MOST_EVENTS = 500_000;
 
 /** What came of it. */
 export interface Played {
@@ -242,7 +242,8 @@ class Play {
     const all = [
       ...left(kernel.images.size, 'images'),
       ...left(kernel.retired.size, 'retired images'),
-      ...left(kernel.modmem.pages, 'pages charged'),
+      ...left(kernel.modmem.bytes, 'bytes charged'),
+      ...left(this.#packsWanted(), 'packs for a pack full'),
       ...left(kernel.trampolines.list().length, 'trampolines'),
       ...left(programs.filter(({ real }) => !real.prog.freed).length, 'programs'),
       ...left(this.#sim.sched.tasks.length, 'tasks'),
@@ -261,6 +262,16 @@ class Play {
     ];
     if (all.length === 0) return undefined;
     return { rule: 'everything-given-back', detail: `${all.join(', ')} in the end` };
+  }
+
+  /** How many packs are made when as much room is asked for as one has: none, when everything in the first is free. */
+  #packsWanted(): number {
+    const { packBytes } = this.#host.model.rules;
+    if (packBytes === undefined) return 0;
+    const { ledger } = this.#stage;
+    const before = ledger.taken.text;
+    this.#world.kernel.imageMemory.alloc(packBytes, 'a pack full');
+    return ledger.taken.text - before;
   }
 }
 

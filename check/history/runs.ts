@@ -17,7 +17,7 @@
 
 import { mayNest, PATCH_ADDS } from './case.ts';
 import type { LogEntry } from './log.ts';
-import { Note } from './log.ts';
+import { lowerHalf, Note } from './log.ts';
 import type {
   CallRecord,
   FunctionRecord,
@@ -81,8 +81,8 @@ export type CallMark =
 const MOST_READINGS = 32;
 
 /**
- * Follows one call through the log. Where it can be read in several ways, the one with the fewest misses is
- * taken. @param entries those of its task while it lasted
+ * Follows one call through the log. Where it can be read in several ways, the one is taken in which most programs
+ * were told their cookies, and of these the one with the fewest misses. @param entries those of its task while it lasted
  */
 export function follow(
   record: HistoryRecord,
@@ -94,7 +94,7 @@ export function follow(
   for (const reading of follower.readings()) {
     if (readings.push(reading) === MOST_READINGS) break;
   }
-  const [best] = readings.sort((a, b) => a.misses - b.misses);
+  const [best] = readings.sort((a, b) => wrongCookies(a) - wrongCookies(b) || a.misses - b.misses);
   if (best === undefined) return follower.mismatch();
   const isVoid = record.functions[call.fn]?.spec.isVoid === true;
   return {
@@ -400,6 +400,23 @@ function offersOf({ offers }: Reading): Offer[] {
 
 function splatsOf(reading: Reading): number {
   return offersOf(reading).filter(({ program, inRcu }) => inRcu && program.spec.sleepable).length;
+}
+
+/** Runs whose programs were told other cookies than the reading has. */
+function wrongCookies(reading: Reading): number {
+  return offersOf(reading).filter((offer) => wrongCookie(offer) !== undefined).length;
+}
+
+/** What a program that asks for its cookie was told, and when, if that is not the cookie of its link. */
+export function wrongCookie({
+  program,
+  run,
+  cookie,
+}: Offer): { readonly when: string; readonly seen: number } | undefined {
+  if (run === undefined || !program.spec.asksCookie) return undefined;
+  const { entry, end } = run;
+  if (entry.cookie !== lowerHalf(cookie)) return { when: 'at its beginning', seen: entry.cookie };
+  return end.cookie === entry.cookie ? undefined : { when: 'at its end', seen: end.cookie };
 }
 
 /** Programs whose misses are not the same in all readings. */

@@ -15,11 +15,12 @@ import {
   rdi,
 } from '../../jit/index.ts';
 import { Bug, type Kaddr, toHex } from '../../lib/index.ts';
-import { Kernel, type KernelBug, type Livepatch, livepatch } from '../../tramp/index.ts';
+import { Kernel, type KernelBug, type Livepatch, livepatch, ProgArray } from '../../tramp/index.ts';
 import {
   type FunctionSpec,
   type HistoryCase,
   isV6,
+  MOST,
   mayNest,
   PATCH_ADDS,
   type ProgramSpec,
@@ -93,6 +94,8 @@ export class World {
   readonly programs: LoadedProgram[] = [];
   /** v6: see the record of the same name. */
   readonly v6: boolean;
+  /** Where functions that are BPF programs are put, each in a slot of its own. */
+  readonly progArray: ProgArray = new ProgArray(MOST.functions);
   readonly #log: Log;
 
   constructor(
@@ -213,6 +216,7 @@ export class World {
       sleeps: spec.sleeps,
       origin: spec.place,
       plain: spec.site === 'nop',
+      isProgram: spec.site === 'nop',
       retSize: spec.isVoid ? 0 : 8,
       args: spec.args,
       key: (BigInt(index + 1) << 32n) | KEY_LOW,

@@ -6,6 +6,8 @@
 export const RUNTIME_BUGS = {
   L12: 'sleepable programs run with migration enabled',
   L13: 'no recursion counter: a program that is entered again runs again',
+  L14: 'programs that may run inside of themselves are counted: LSM programs lose runs',
+  L15: 'enter makes run_ctx current only when it lets the program run, and exit puts back what enter never saved',
   L16: 'exit does nothing when enter refused the run',
   L17: 'sleepable programs are entered where faulting is not allowed, and nothing says so',
   'migrate-enabled': 'programs that do not sleep run with migration enabled',
@@ -22,6 +24,8 @@ export const RUNTIME_BUGS = {
   'stats-untimed': 'exit counts a run that began while statistics were off',
   'stats-sequence-odd': 'the sequence of the statistics stays odd after an update',
   'time-zero': 'a clock that shows 0 is taken for: do not run',
+  'run-ctx-not-current': 'enter does not make run_ctx current',
+  'run-ctx-kept': 'exit does not put back the run_ctx that was current before',
   'ref-not-taken': '__bpf_tramp_enter takes no reference',
   'ref-not-put': '__bpf_tramp_exit puts no reference',
   'ref-put-twice': '__bpf_tramp_exit puts its reference twice',

@@ -75,8 +75,9 @@ export function progEnter(pair: Pair): Func {
     readLock(ctx, pair);
     if (!ctx.bugs.has(pair.sleepable ? 'L12' : 'migrate-enabled')) migrateDisable(ctx);
     if (pair.sleepable && !ctx.bugs.has('L17')) mightFault(ctx);
-    if (pair.runCtx) setRunCtx(ctx);
-    if (pair.recur) countActiveOrMiss(ctx, pair.prudentMisses);
+    const late = pair.recur && ctx.bugs.has('L15');
+    if (pair.runCtx && !late) setRunCtx(ctx);
+    if (counts(ctx, pair)) countActiveOrMiss(ctx, pair);
     else if (pair.timed) startTime(ctx);
     else noStartTime(ctx.asm);
   });
@@ -89,7 +90,7 @@ export function progExit(pair: Pair): Func {
     if (pair.runCtx) resetRunCtx(ctx);
     if (pair.timed) updateProgStats(ctx);
     current(ctx);
-    if (pair.recur) countInactive(ctx);
+    if (counts(ctx, pair)) countInactive(ctx);
     if (
       !bugs.has(pair.sleepable ? 'L12' : 'migrate-enabled') &&
       !(pair.sleepable && bugs.has('migrate-left-disabled'))
@@ -98,6 +99,11 @@ export function progExit(pair: Pair): Func {
     readUnlock(ctx, pair);
     asm.ret();
   });
+}
+
+/** Whether a pair counts the runs of its program. */
+function counts({ bugs }: Ctx, { recur, timed }: Pair): boolean {
+  return recur || (timed && bugs.has('L14'));
 }
 
 function readLock(ctx: Ctx, { sleepable }: Pair): void {

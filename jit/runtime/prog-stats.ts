@@ -9,6 +9,7 @@ import { dword, eax, gsPtr, ptr, qword, type Reg, rax, rcx, rdi, rsi, Sym } from
 import { piece, step } from '../x86/step.ts';
 import type { Ctx, Func } from './context.ts';
 import { BpfProg, BpfProgStats } from './structs.ts';
+import { setRunCtx } from './task.ts';
 
 /** The patched places that are a jump while run-time statistics are on and a nop while they are off. */
 export const STATS_KEY = 'bpf_stats_enabled_key';
@@ -22,8 +23,14 @@ export function noStartTime(asm: Assembler): void {
   asm.ret();
 }
 
+/** What counting is told of a pair. */
+interface Counting {
+  readonly runCtx: boolean;
+  readonly prudentMisses: boolean;
+}
+
 /** The rest of an enter function: count this run, and return its start time or 0. */
-export function countActiveOrMiss(ctx: Ctx, prudentMisses: boolean): void {
+export function countActiveOrMiss(ctx: Ctx, { runCtx, prudentMisses }: Counting): void {
   const { asm } = ctx;
   const miss = asm.label('recursion');
   asm.mov(rcx, ptr(rdi, BpfProg.active));
@@ -31,6 +38,7 @@ export function countActiveOrMiss(ctx: Ctx, prudentMisses: boolean): void {
   asm.xadd(gsPtr(rcx), eax, '++*this_cpu_ptr(prog->active)');
   asm.test(eax, eax);
   if (!ctx.bugs.has('L13')) asm.jccShort('ne', miss, 'it was running on this CPU already');
+  if (ctx.bugs.has('L15') && runCtx) setRunCtx(ctx);
   startTime(ctx);
   asm.bind(miss);
   incMissesCounter(ctx, prudentMisses);

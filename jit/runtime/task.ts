@@ -37,16 +37,16 @@ export const mightFault: Func = piece('might_fault', ({ asm, layout }: Ctx) => {
 });
 
 /** Makes the run_ctx in rsi the current one, and keeps in it what was current before. */
-export const setRunCtx: Func = piece('bpf_set_run_ctx', ({ asm }: Ctx) => {
+export const setRunCtx: Func = piece('bpf_set_run_ctx', ({ asm, bugs }: Ctx) => {
   asm.mov(rax, ptr(rdx, TaskStruct.bpfCtx));
-  asm.mov(ptr(rdx, TaskStruct.bpfCtx), rsi);
+  if (!bugs.has('run-ctx-not-current')) asm.mov(ptr(rdx, TaskStruct.bpfCtx), rsi);
   asm.mov(ptr(rsi, BpfTrampRunCtx.savedRunCtx), rax);
 });
 
 /** Puts back what was current before the run_ctx in rdx; then rdx is the task. */
 export const resetRunCtx: Func = piece('bpf_reset_run_ctx', (ctx: Ctx) => {
-  const { asm } = ctx;
+  const { asm, bugs } = ctx;
   asm.mov(rax, ptr(rdx, BpfTrampRunCtx.savedRunCtx));
   current(ctx);
-  asm.mov(ptr(rdx, TaskStruct.bpfCtx), rax);
+  if (!bugs.has('run-ctx-kept')) asm.mov(ptr(rdx, TaskStruct.bpfCtx), rax);
 });
