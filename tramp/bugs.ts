@@ -131,6 +131,8 @@ export const BUG_REVISIONS: Readonly<Partial<Record<KernelBug, readonly ManagedR
   'peer-unasked': SINCE_6_1,
   'again-unprepared': SINCE_6_1,
   'share-forgotten': SINCE_6_1,
+  'T7-shared': SINCE_6_1,
+  'unpatch-forgets': SINCE_6_1,
   'again-leaked': SINCE_6_12,
   'flags-kept': SINCE_6_1,
   'chunks-kept': SINCE_6_12,

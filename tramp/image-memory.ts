@@ -66,7 +66,7 @@ interface Piece {
 class Pack {
   readonly start: Kaddr;
   /** By chunk. */
-  readonly pieces: (Piece | undefined)[] = Array.from({ length: CHUNKS });
+  readonly pieces: (Piece | undefined)[] = new Array<Piece | undefined>(CHUNKS);
   #live = 0;
 
   constructor(start: Kaddr) {
