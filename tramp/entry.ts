@@ -78,7 +78,7 @@ function answer(kernel: Kernel, tr: Trampoline, command: FtraceCommand, update: 
       tr.flags |= SHARE_IPMODIFY;
       if (callsOriginal && !byStack && !kernel.bugs.has('peer-unasked')) update();
     } else {
-      tr.flags &= ~SHARE_IPMODIFY;
+      if (!kernel.bugs.has('share-kept')) tr.flags &= ~SHARE_IPMODIFY;
       if (byStack) update();
     }
   } finally {

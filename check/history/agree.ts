@@ -2,7 +2,7 @@
  * Whether the kernel holds what the model says, now.
  */
 
-import { NOP5, patchBytes } from '../../jit/index.ts';
+import { NOP5, patchBytes, TrampFlag } from '../../jit/index.ts';
 import { addrAdd, toHex } from '../../lib/index.ts';
 import type { Kernel, TrampImage, Trampoline } from '../../tramp/index.ts';
 import type { HistoryFinding } from './judge.ts';
@@ -63,9 +63,23 @@ function compareFunction(
   }
   return (
     same('references to the trampoline', tr.references, fn.references) ??
+    same('flags', tr.flags, flagsOf(model, fn) ?? tr.flags) ??
     same('replacement', tr.extension, fn.extension?.real.prog) ??
     same('image', tr.curImage?.ksym.name, fn.image?.name) ??
     same('number of the next image', tr.selector, fn.selector)
+  );
+}
+
+/** Flags that a trampoline keeps; undefined where it keeps none, and without an image, when they are left as they were. */
+function flagsOf({ rules }: TableModel<LoadedProgram>, { image, shares }: WorldFunction): number | undefined {
+  if (!rules.keepsFlags || image === undefined) return undefined;
+  const links = LIST_KINDS.flatMap((kind) => image.links[kind]);
+  const { CALL_ORIG, IP_ARG, ORIG_STACK, RESTORE_REGS, SHARE_IPMODIFY, SKIP_FRAME } = TrampFlag;
+  return (
+    (image.callsFunction ? CALL_ORIG | SKIP_FRAME : RESTORE_REGS) |
+    (links.some(({ prog }) => prog.spec.asksIp) ? IP_ARG : 0) |
+    (image.byStack ? ORIG_STACK : 0) |
+    (shares ? SHARE_IPMODIFY : 0)
   );
 }
 

@@ -27,6 +27,8 @@ export interface TableRules {
   readonly image: readonly FailPoint[];
   /** A program may be attached in several places, by a link for each. */
   readonly manyLinks: boolean;
+  /** Flags stay with the trampoline from one update to the next. */
+  readonly keepsFlags: boolean;
   /** A program in a prog array is not replaced, and one that is replaced goes into none. */
   readonly guards: boolean;
   /** Each trampoline is an ftrace user of its own, with a filter, and shares its site with a live patch. */
@@ -57,6 +59,7 @@ const v5: TableRules = {
   trampoline: ['alloc-trampoline'],
   image: IMAGE,
   manyLinks: false,
+  keepsFlags: false,
   guards: false,
   filters: false,
   looksAtFilter: false,
@@ -70,6 +73,7 @@ const v6_1: TableRules = {
   numbered: false,
   trampoline: ['alloc-trampoline', 'alloc-ops'],
   manyLinks: true,
+  keepsFlags: true,
   guards: true,
   filters: true,
 };

@@ -10,7 +10,7 @@ export const HISTORY_RULES = {
   'failed-operation-changes-nothing':
     'An operation that fails leaves table, images, symbols, charge, references, memory and bytes as they were.',
   'table-agrees':
-    'After each operation the table holds what was attached, in order, with its cookies, references, numbers, symbols, room, charge and module references.',
+    'After each operation the table holds what was attached, in order, with its cookies, flags, references, numbers, symbols, room, charge and module references.',
   'site-bytes':
     "After each operation a function's entry holds the call, the jump or the nop that the table asks for, and the bytes behind it are its own.",
   warnings: 'The kernel warns of what it must warn of, and of nothing else.',
