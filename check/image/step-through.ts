@@ -1,6 +1,7 @@
 /*
- * One case, instruction by instruction: what the image writes is looked at after each of its instructions,
- * and, on request, everything is kept that blame.ts needs to say which of them is at fault.
+ * One case, instruction by instruction: what the image writes is looked at after each of its instructions, what is
+ * below rsp is lost then, as to an interrupt, and, on request, everything is kept that blame.ts needs to say which
+ * of them is at fault.
  */
 
 import type { Fault, RegisterName } from '../../emu/index.ts';
@@ -129,9 +130,10 @@ export function stepThrough(
       };
       note('writes-below-rsp', firstChange(before, stack, Math.max(0, low - BELOW_BYTES), low));
       note('writes-outside-frame', firstChange(before, stack, entry, size));
-      const lost = Math.max(0, Math.min(after, size));
-      const lowest = Math.max(0, lost - BELOW_BYTES);
-      stack.set(interrupted.subarray(lowest, lost), lowest);
+      if (after > 0 && after <= size) {
+        const from = Math.max(0, after - BELOW_BYTES);
+        stack.set(interrupted.subarray(from, after), from);
+      }
       // Wherever rsp is, an image is not over before control leaves it; a call leaves its return address behind.
       const next = cpu.regs.get('rip');
       const leaves = next < image || next >= end;

@@ -11,7 +11,17 @@
 import { programsIn } from '../../../check/index.ts';
 import { type RevisionName, TrampFlag, type TrampolineRequest } from '../../../jit/index.ts';
 import { type Instruction, instructionAt } from './instruction.ts';
-import { flagsName, isNop, newProof, REACH_BYTES, run, State, type Stop, Unprovable } from './symbolic.ts';
+import {
+  flagsName,
+  isAddress,
+  isNop,
+  newProof,
+  REACH_BYTES,
+  run,
+  State,
+  type Stop,
+  Unprovable,
+} from './symbolic.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
 const ARGS = ['rdi', 'rsi', 'rdx', 'rcx', 'r8', 'r9'];
@@ -22,7 +32,9 @@ const LARGEST_FRAME = 127n;
 /** The nop at ip_after_call. */
 const NOP_BYTES = 5;
 /** Ways through an image that are followed at most. */
-const MOST_WAYS = 128;
+const MOST_WAYS = 1024;
+/** Places that a proof begins at, each further in front of the change, at most. */
+const MOST_BEGINNINGS = 3;
 
 export interface Forged {
   readonly revision: RevisionName;
@@ -116,13 +128,31 @@ function frameReason(
 }
 
 function provedReason(one: Forged, rows: readonly Instruction[], index: number): Reason | undefined {
-  newProof();
-  try {
-    return new Proof(one, rows).from(index);
-  } catch (error) {
-    if (error instanceof Unprovable) return undefined;
-    throw error;
+  for (let beginnings = 0, begin = index; beginnings < MOST_BEGINNINGS && begin >= 0; beginnings++) {
+    newProof();
+    begin = cut(one, rows, begin);
+    try {
+      const reason = new Proof(one, rows).from(begin);
+      if (reason !== undefined) return reason;
+    } catch (error) {
+      if (!(error instanceof Unprovable)) throw error;
+    }
+    begin--;
   }
+  return undefined;
+}
+
+/** The last place at or before an instruction that control can come to from elsewhere, or behind a call or branch. */
+function cut({ request }: Forged, rows: readonly Instruction[], index: number): number {
+  const targets = new Set(
+    rows.filter(({ flow }) => flow === 'branch').map(({ target }) => Number((target ?? 0n) - request.image)),
+  );
+  for (let i = index; i > 0; i--) {
+    const row = rows[i] as Instruction;
+    const previous = rows[i - 1] as Instruction;
+    if (targets.has(row.offset) || previous.flow === 'call' || previous.flow === 'branch') return i;
+  }
+  return 0;
 }
 
 /** A way that a value can be: what the conditions of branches ask. */
@@ -134,7 +164,6 @@ class Proof {
   readonly #flags: number;
   readonly #seen = new Set<string>();
   #ways = 0;
-  #calls = 0;
   #sameAtOnce = true;
 
   constructor(one: Forged, rows: readonly Instruction[]) {
@@ -165,25 +194,9 @@ class Proof {
 
   from(index: number): Reason | undefined {
     const { bytes, forged } = this.#one;
-    const state = this.#before(this.#cut(index));
+    const state = this.#before(index);
     if (!this.#equal(state, state.copy(), new Map(), bytes, forged)) return undefined;
     return this.#sameAtOnce ? 'same effect' : 'difference dies';
-  }
-
-  /** The last place before an instruction that control can come to from elsewhere, or behind a call or branch. */
-  #cut(index: number): number {
-    const base = this.#one.request.image;
-    const targets = new Set(
-      this.#rows.filter(({ flow }) => flow === 'branch').map(({ target }) => Number((target ?? 0n) - base)),
-    );
-    for (let i = index; i > 0; i--) {
-      const row = this.#rows[i] as Instruction;
-      const previous = this.#rows[i - 1] as Instruction;
-      if (targets.has(row.offset) || previous.flow === 'call') return i;
-      if (previous.flow === 'branch' && previous.mnemonic !== 'jne') return i;
-      if (previous.flow === 'branch') return i;
-    }
-    return 0;
   }
 
   /** What is known in front of an instruction. */
@@ -348,22 +361,34 @@ class Proof {
     // Nothing comes back from a helper that faults.
     if (this.#faults(a, stopA.target)) return true;
     for (const state of [a, b]) {
-      state.forgetBelowRsp(`left${this.#calls}`);
+      state.forgetBelowRsp(`left@${stopA.next}`);
     }
+    if (programsIn(this.#one.request).some(({ bpfFunc }) => bpfFunc === stopA.target))
+      this.#written(a, b, `written@${stopA.next}`);
     const differs = this.#differs(a, b);
-    // Registers that callees may change, and flags, hold the same unknown things from here on.
-    this.#calls++;
     if (differs || this.#unlike(a, b)) this.#sameAtOnce = false;
-    if (!differs) return true;
+    // Nobody comes back to the change from behind it.
+    if (!differs && stopA.next > this.#one.offset) return true;
+    // Registers that callees may change, and flags, hold the same unknown things from here on.
     for (const state of [a, b]) {
-      for (const register of SCRATCH) state.regs.set(register, `${register}@${this.#calls}`);
-      state.flags = { of: undefined, name: `flags@${this.#calls}` };
+      for (const register of SCRATCH) state.regs.set(register, `${register}@${stopA.next}`);
+      state.flags = { of: undefined, name: `flags@${stopA.next}` };
       state.at = stopA.next;
     }
-    const key = `${a.at} ${this.#difference(a, b)}`;
-    if (this.#seen.has(key)) return true;
-    this.#seen.add(key);
+    const key = `${a.at} ${a.describe([...SAVED, 'rsp'])} ${b.describe([...SAVED, 'rsp'])}`;
+    const signed = [...signs].filter(([name]) => key.includes(name)).join(' ');
+    if (this.#seen.has(key + signed)) return true;
+    this.#seen.add(key + signed);
     return this.#equal(a, b, signs, one, other);
+  }
+
+  /** A program may have changed its context, alike where it found it alike. */
+  #written(a: State, b: State, how: string): void {
+    for (let offset = -this.#ctx; offset < 0; offset++) {
+      const alike = a.byte(offset) === b.byte(offset);
+      a.memory.set(offset, `${how}_${offset}.0`);
+      b.memory.set(offset, alike ? `${how}_${offset}.0` : `${how}_${offset}_other.0`);
+    }
   }
 
   /** Whether a helper is handed a struct at no possible address. */
@@ -403,14 +428,8 @@ class Proof {
 
   /** Whether anything outlives a call that is not the same. */
   #differs(a: State, b: State): boolean {
-    return this.#difference(a, b) !== '';
-  }
-
-  #difference(a: State, b: State): string {
-    const registers = [...SAVED, 'rsp'].filter((register) => a.get(register) !== b.get(register));
-    const offsets = new Set([...a.memory.keys(), ...b.memory.keys()]);
-    const bytes = [...offsets].filter((offset) => a.byte(offset) !== b.byte(offset));
-    return [...registers, ...bytes.toSorted((x, y) => x - y)].join(' ');
+    if ([...SAVED, 'rsp'].some((register) => a.get(register) !== b.get(register))) return true;
+    return [...a.memory.keys(), ...b.memory.keys()].some((offset) => a.byte(offset) !== b.byte(offset));
   }
 }
 
@@ -432,7 +451,7 @@ function outcome(
   if (['jb', 'jo'].includes(mnemonic)) return false;
   if (['jae', 'jno'].includes(mnemonic)) return true;
   const sign: Sign | undefined =
-    flags.of === '#0' ? 'zero' : /^fp[+-]/.test(flags.of) ? 'negative' : signs.get(flags.of);
+    flags.of === '#0' ? 'zero' : isAddress(flags.of) ? 'negative' : signs.get(flags.of);
   if (sign === undefined || (flags.sizeBytes !== 8 && sign !== 'zero')) return undefined;
   const [zero, negative] = [sign === 'zero', sign === 'negative'];
   const taken: Readonly<Record<string, boolean>> = {

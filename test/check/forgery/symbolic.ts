@@ -5,6 +5,7 @@
  *   values   names of 64-bit values: `rdi`, `fp-8` (an address in the frame), `#2a`, `cat(...)` of eight bytes
  *   bytes    `rdi.0` is the lowest byte of `rdi`
  *   fp       what rbp is while the image runs: the address of the saved rbp
+ *   caller   the address that the image returns to
  *
  * Whatever is not modelled exactly becomes a name of its own that depends on the instruction and its inputs.
  */
@@ -17,8 +18,15 @@ export class Unprovable extends Error {
 }
 
 const ZERO_BYTE = '#0.0';
+/** Where the return address is, from fp. */
+const RETURN_ADDRESS = 8;
 /** On both sides of fp: here is stack, and no access faults. No image's 8-bit displacements reach further. */
 export const REACH_BYTES = 256;
+
+/** Whether a value is a kernel address: negative. */
+export function isAddress(value: string): boolean {
+  return ADDRESS.test(value);
+}
 
 /** Flags as a logical operation on a value leaves them (carry and overflow clear), or a name. */
 export type Flags =
@@ -39,7 +47,7 @@ export class State {
     this.at = at;
     this.regs = new Map(from?.regs);
     this.memory = new Map(from?.memory);
-    this.known = new Map(from?.known);
+    this.known = new Map(from?.known ?? [[RETURN_ADDRESS, 'caller+0']]);
     this.flags = from?.flags ?? { of: undefined, name: 'flags' };
   }
 
@@ -80,6 +88,12 @@ export class State {
     bytes.forEach((byte, i) => {
       this.memory.set(offset + i, byte);
     });
+  }
+
+  /** All that is known of some registers and of the frame, for comparing states as a whole. */
+  describe(registers: readonly string[]): string {
+    const words = [...this.memory, ...this.known].map(([offset, held]) => `${offset}=${held}`).sort();
+    return [...registers.map((register) => this.get(register)), ...words].join(' ');
   }
 
   /** After a call: the callee has left below rsp what it likes. */
@@ -162,6 +176,14 @@ export function run(state: State, image: Uint8Array, base: bigint, stopAt: numbe
     if (state.at < 0 || state.at >= image.length) throw new Unprovable('runs out of the image');
     const insn = instructionAt(image, state.at, base);
     if (!insn.valid) throw new Unprovable(`no instruction at +0x${state.at.toString(16)}`);
+    // They count rcx down as well, taken or not.
+    const { of = '' } = state.flags;
+    if ((insn.mnemonic === 'loope' && isAddress(of)) || (insn.mnemonic === 'loopne' && of === '#0')) {
+      state.regs.set('rcx', shortName(`counted down ${state.get('rcx')}`));
+      state.at = insn.next;
+      continue;
+    }
+    if (insn.mnemonic.startsWith('loop')) throw new Unprovable(insn.text);
     if (state.at === stopAt || insn.flow === 'call' || insn.flow === 'return' || insn.flow === 'branch')
       return insn;
     if (insn.flow === 'other') throw new Unprovable(insn.text);
@@ -189,6 +211,14 @@ function execute(state: State, insn: Instruction): void {
     state.store(at, eight(value));
     return;
   }
+  if (mnemonic === 'push' && first?.kind === 'immediate' && insn.text.startsWith('push ')) {
+    state.store(moveStack(state, -8), eight(constant(first.value)));
+    return;
+  }
+  if (insn.text === 'pushfq') {
+    state.store(moveStack(state, -8), eight(shortName(`pushed ${flagsName(state.flags)}`)));
+    return;
+  }
   if (mnemonic === 'pop' && first?.kind === 'register' && first.sizeBytes === 8) {
     const at = frameAddress(state, state.get('rsp'));
     moveStack(state, 8);
@@ -209,6 +239,9 @@ function execute(state: State, insn: Instruction): void {
   switch (mnemonic) {
     case 'mov':
     case 'movabs':
+    case 'movsxd':
+      // To 32 bits it extends nothing.
+      if (mnemonic === 'movsxd' && sizeOf(first) !== sizeOf(second)) break;
       if (first.kind === 'other' || second.kind === 'other') break;
       write(state, first, read(state, second, sizeOf(first)));
       return;
@@ -230,25 +263,45 @@ function execute(state: State, insn: Instruction): void {
     }
     case 'add':
     case 'sub':
-      if (frameArithmetic(state, insn, first, second)) return;
+      if (addressArithmetic(state, insn, first, second)) return;
       break;
+    case 'adc':
+    case 'sbb':
+      // Where carry is known, it is clear.
+      if (state.flags.of !== undefined && addressArithmetic(state, insn, first, second)) return;
+      break;
+    case 'rol':
+    case 'ror':
+    case 'rcl':
+    case 'rcr':
+    case 'shl':
+    case 'shr':
+    case 'sar': {
+      const size = sizeOf(first);
+      const bits = size === 8 ? 63n : 31n;
+      // By nothing; 32 bits would be extended all the same.
+      if (second.kind === 'immediate' && (second.value & bits) === 0n && size !== 4) return;
+      break;
+    }
     default:
   }
   if (logic(state, insn, first, second)) return;
   opaque(state, insn);
 }
 
-/** Addition to, or subtraction from, an address in the frame. */
-function frameArithmetic(state: State, insn: Instruction, first: Operand, second: Operand): boolean {
+/** A kernel address by its distance from one that has a name. */
+const ADDRESS = /^(fp|caller)([+-]\d+)$/;
+
+/** Addition to, or subtraction from, a kernel address. */
+function addressArithmetic(state: State, insn: Instruction, first: Operand, second: Operand): boolean {
   if (first.kind !== 'register' || first.sizeBytes !== 8 || second.kind !== 'immediate') return false;
-  const offset = state.frameOffset(state.get(first.name));
-  if (offset === undefined) return false;
+  const [, base, offset] = ADDRESS.exec(state.get(first.name)) ?? [];
   const by = Number(BigInt.asIntN(64, second.value));
-  const sum = insn.mnemonic === 'add' ? offset + by : offset - by;
-  if (Math.abs(by) > REACH_BYTES) return false;
-  const address = `fp${signed(sum)}`;
+  if (base === undefined || Math.abs(by) > REACH_BYTES) return false;
+  const adds = insn.mnemonic === 'add' || insn.mnemonic === 'adc';
+  const address = `${base}${signed(adds ? Number(offset) + by : Number(offset) - by)}`;
   state.regs.set(first.name, address);
-  // A kernel address stays one: negative, and nothing overflows. It carries when a negative number is added.
+  // It stays one: negative, and nothing overflows. It carries when a negative number is added.
   state.flags =
     by < 0 ? { of: undefined, name: `${insn.mnemonic}${by}_${address}` } : { of: address, sizeBytes: 8 };
   return true;
