@@ -109,10 +109,7 @@ export interface ImageCase {
 
 /** Enough to reach every alignment that a stack word can have in a cache line. */
 export const MAX_STACK_WORDS = 7;
-/**
- * With so many an image whose caller called it has its saved rbp where the lowest byte of the address is 0: who reckons
- * on that byte alone borrows from nobody.
- */
+/** With so many, an image whose caller called it has its saved rbp at a multiple of 64 KiB: the lower half of rsp is 0. */
 export const FAR_STACK_WORDS = 30;
 
 /** Words that callers leave above their return address; an image of v6.12 reads seven at most. */

@@ -45,7 +45,6 @@ import { STACK_ARG_WORDS } from './case.ts';
 import {
   ARITHMETIC_FLAGS,
   CALL_DEPTH,
-  CALLER_BYTES,
   CaseRecord,
   Control,
   calleeOffset,
@@ -120,6 +119,8 @@ export interface GuestSurroundings {
   readonly thunks: number;
   /** Address of the run_ctx that is current before any image is called. */
   readonly runCtx: Kaddr;
+  /** rsp of the driver, on a stack of its own; above it is what its callers keep. */
+  readonly stack: Kaddr;
   /** Whether functions can have arguments on the stack. */
   readonly stackArgs: boolean;
 }
@@ -168,13 +169,14 @@ export function guestCode(origin: Kaddr, surroundings: GuestSurroundings): Guest
 const here = ({ asm }: Context, name: string): void => asm.symbol(name, asm.offset);
 
 const driver = piece('driver', (context: Context) => {
-  const { asm, control } = context;
+  const { asm, control, stack } = context;
   const next = asm.label('next');
   const done = asm.label('done');
   here(context, 'driver');
   for (const reg of SAVED_REGS) asm.push(reg);
-  asm.aluImm32('sub', rsp, CALLER_BYTES, "the caller's own words");
   asm.movImm64(r11, control);
+  asm.mov(ptr(r11, Control.home), rsp);
+  asm.movImm64(rsp, stack);
   asm.mov(ptr(r11, Control.record), rdi);
   asm.mov(ptr(r11, Control.left), rsi);
   asm.mov(ptr(r11, Control.rsp), rsp);
@@ -217,7 +219,7 @@ const driver = piece('driver', (context: Context) => {
   asm.mov(rax, ptr(r11, Control.flags));
   asm.push(rax);
   asm.popfq();
-  asm.aluImm32('add', rsp, CALLER_BYTES);
+  asm.mov(rsp, ptr(r11, Control.home));
   for (const reg of SAVED_REGS.toReversed()) asm.pop(reg);
   asm.ret();
 });

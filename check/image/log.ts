@@ -146,7 +146,9 @@ export const Control = {
   flags: 40,
   /** The flags that the image was called with. */
   entered: 48,
-  size: 56,
+  /** rsp of the host's call, on the stack of the vCPU. */
+  home: 56,
+  size: 64,
 } as const;
 
 /** What the driver is told of one case. */

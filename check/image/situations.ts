@@ -1,6 +1,6 @@
 /* The calls that a given image is judged by: one or more per thing that can happen to it, the same every time. */
 
-import { HelperPair, TrampFlag } from '../../jit/index.ts';
+import { TrampFlag } from '../../jit/index.ts';
 import { Random } from '../random.ts';
 import {
   FAR_STACK_WORDS,
@@ -21,7 +21,7 @@ export const VARIANTS = [
   'plain',
   'arguments at their boundaries',
   'fmod_ret speaks',
-  'one program recurs',
+  'every other program recurs',
   'all programs recur',
   'statistics',
   'retired',
@@ -100,25 +100,22 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
     }
   });
   if (count > 0) {
-    const chosen = random.int(0, count - 1);
-    add('one program recurs', (one) => withProgram(one, chosen, (prog) => ({ ...prog, running: true })));
+    // Behind one that was refused there is no start time that could be taken for the next one's.
+    for (const first of count > 1 ? [0, 1] : [0]) {
+      add('every other program recurs', (one) =>
+        withPrograms(one, (prog, i) => (i % 2 === first ? { ...prog, running: true } : prog)),
+      );
+    }
     // Callees leave 1 in rcx, which a loop instruction would count down to 0.
     add('all programs recur', (one) => ({
       ...withPrograms(one, (prog) => ({ ...prog, running: true })),
       registers: { ...one.registers, garbage: 1n },
     }));
   }
-  // Each program that runs reads the clock twice: every one starts at the awkward time once. The one before it is
-  // refused where it can be, and has no start time that could be taken for this one's.
-  const programs = programsOf(plain);
+  // Each program that runs reads the clock twice: every one starts at the awkward time once.
   for (let i = 0; i < count; i++) {
-    const refused = programs[i - 1]?.kind === HelperPair.RECUR;
-    const clock = LATE_CLOCK - BigInt(2 * (refused ? i - 1 : i)) * TICK;
-    add('statistics', (one) => ({
-      ...withPrograms(one, (prog, at) => (refused && at === i - 1 ? { ...prog, running: true } : prog)),
-      statistics: true,
-      clock,
-    }));
+    const clock = LATE_CLOCK - BigInt(2 * i) * TICK;
+    add('statistics', (one) => ({ ...one, statistics: true, clock }));
   }
   if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) {
     add('retired', (one) => ({ ...one, retired: true }));

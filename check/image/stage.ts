@@ -21,6 +21,7 @@ import {
 import { addrAdd, alignUp, Bug, type Kaddr } from '../../lib/index.ts';
 import { Kallsyms, RuntimeText, TextPoker } from '../../tramp/index.ts';
 import {
+  FAR_STACK_WORDS,
   type ImageCase,
   isCalledDirectly,
   movedOn,
@@ -30,13 +31,14 @@ import {
 } from './case.ts';
 import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
-import { CALLER_BYTES, CaseRecord, Control, FILL, OUTER_COOKIE, SAVED, Script } from './log.ts';
+import { CaseRecord, Control, FILL, OUTER_COOKIE, Script } from './log.ts';
 import type { Callers, Place } from './place.ts';
 import { shapeOf } from './shape.ts';
 
 /** Bytes of log: what a batch of the largest cases takes, and one case that does not end. */
 const LOG_BYTES = 4 << 20;
 const SCRIPT_BYTES = 1 << 20;
+const PAGE_BYTES = 4096;
 /** Room for the code of the driver, the launchers and the recorders, wherever in it they have to begin. */
 const GUEST_BYTES = 0x2_0000;
 /**
@@ -48,6 +50,12 @@ const RETURN_OFFSET = 2;
 /** Words of stack that the oracle follows: as many above the driver's rsp, and below it. */
 const STACK_ABOVE = 4;
 const STACK_BELOW = 196;
+/** The stack: room for a multiple of STACK_ALIGN, and for the kernel's 16 KiB of frames below it. */
+const STACK_ALIGN = 0x1_0000;
+const FRAMES_BYTES = 0x4000;
+const STACK_BYTES = FRAMES_BYTES + STACK_ALIGN + PAGE_BYTES;
+/** From the driver's rsp down to the saved rbp of an image: return addresses of driver and launcher, and rbp. */
+const SAVED_RBP_BYTES = 3 * 8;
 /** What Kernel: percpu_ref_init counts beside the reference of the owner. */
 const PERCPU_COUNT_BIAS = 1n << 63n;
 
@@ -148,6 +156,10 @@ export class Stage {
     memory.writeU64(addrAdd(runCtx, BpfTrampRunCtx.bpfCookie), OUTER_COOKIE);
     this.callDepth = percpu.alloc(8, 8);
     this.thunks = percpu.alloc(8, 8);
+    const stack = memory.vmalloc(STACK_BYTES, 'stack of the driver');
+    // Frames that are moved by FAR_STACK_WORDS lie on a round address.
+    const round = alignUp(addrAdd(stack, FRAMES_BYTES), STACK_ALIGN);
+    const rsp = addrAdd(round, SAVED_RBP_BYTES + 8 * (FAR_STACK_WORDS + STACK_ARG_WORDS));
     const room = memory.allocKernelText(GUEST_BYTES, 'driver');
     const surroundings = {
       control: this.#controlAddress,
@@ -157,6 +169,7 @@ export class Stage {
       callDepth: revision === 'v6.12' ? this.callDepth : undefined,
       thunks: this.thunks,
       runCtx,
+      stack: rsp,
       stackArgs: revision === 'v6.12',
     };
     const { behind } = guestCode(room, surroundings);
@@ -174,8 +187,6 @@ export class Stage {
     this.#counters = new Uint32Array(view.buffer, view.byteOffset, view.byteLength >> 2);
     this.#noCounters = new Uint8Array(view.byteLength);
 
-    // The driver's return address, what it pushes, and what it keeps.
-    const rsp = addrAdd(cpu.stack.top, -8 - 8 * SAVED.length - CALLER_BYTES);
     const bottom = addrAdd(rsp, -8 * STACK_BELOW);
     this.callers = {
       stack: Array.from({ length: STACK_BELOW + STACK_ABOVE }, (_, i) => addrAdd(bottom, 8 * i)),
@@ -186,7 +197,7 @@ export class Stage {
       otherBehind: this.guest.otherBehind,
       runCtx,
     };
-    const own = memory.bytes(rsp, CALLER_BYTES);
+    const own = memory.bytes(rsp, STACK_BYTES - Number(rsp - stack));
     words(own).fill(FILL);
     this.addFixture("the caller's stack", own);
     this.addFixture("an outer program's run_ctx", memory.bytes(runCtx, BpfTrampRunCtx.size));

@@ -13,6 +13,9 @@ import type { Ended, Ready, Stage } from './stage.ts';
 /** How far below rsp a write is noticed, bytes. */
 const BELOW_BYTES = 256;
 
+/** A return address that is skipped: above the frame, and still the image's business. */
+const RETURN_BYTES = 8;
+
 /** Something that an image may not do, whatever comes of it. */
 export interface Violation {
   readonly rule: 'writes-below-rsp' | 'writes-outside-frame' | 'foreign-state' | 'no-fault';
@@ -138,6 +141,14 @@ export function stepThrough(
       const next = cpu.regs.get('rip');
       const leaves = next < image || next >= end;
       if (leaves && after >= entry && after >= rsp) entries.pop();
+      // Whatever comes next, an interrupt or a call, writes there.
+      if (!leaves && (after < 0 || after > entry + RETURN_BYTES)) {
+        violations.push({
+          rule: 'writes-outside-frame',
+          offset,
+          what: `moves rsp to ${fromRsp(after - rsp)}`,
+        });
+      }
     }
     if (reason === 'steps') continue;
     fault = stopped;

@@ -12,12 +12,20 @@ const COUNT = 300;
 
 /** Forgeries that the judge did not reject once, by seed and number. */
 const GOT_PAST: readonly [string, number, number, string, string][] = [
-  ['a stack in a struct, above which nothing is', 1, 3233, 'mov rsp, 0xffffc900001f5000', 'enter-exit-pair'],
+  [
+    'a stack in a struct, above which nothing is',
+    1,
+    3233,
+    'mov rsp, 0xffffc900001f5000',
+    'writes-outside-frame',
+  ],
   ['a frame above its caller’s', 2, 1286, 'sub rsp, 0xffffffffffffffc6', 'writes-outside-frame'],
   ['a frame reckoned on the lowest byte', 3, 210, 'sub spl, 0x10', 'writes-outside-frame'],
   ['a frame where a bit is clear', 3, 3186, 'xor rsp, 0x20', 'writes-outside-frame'],
-  ['the start time of the program before', 3, 5856, 'xchg rbx, rax', 'program-runs'],
+  ['a frame reckoned on 16 bits', 5, 8213, 'sub sp, 0x20', 'writes-outside-frame'],
+  ['the start time of the program before', 3, 5856, 'xchg rbx, rax', 'skipped-runs-nothing'],
   ['the saved rbp below rsp', 9, 2126, 'pop r11', 'callee-saved'],
+  ['a start time whose lowest 16 bits are zero', 9, 8748, 'test ax, ax', 'program-runs'],
   ['an argument that is zero', 10, 1699, 'jrcxz 0xffffffffa0200ff8', 'call-target'],
 ];
 
