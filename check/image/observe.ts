@@ -8,7 +8,7 @@ import { type Event, readEvents } from './events.ts';
 import type { Counters } from './expectation.ts';
 import { EventKind } from './log.ts';
 import { shapeOf } from './shape.ts';
-import type { Ended, Ready, Stage } from './stage.ts';
+import { type Ended, type Ready, STACK_BYTES, type Stage } from './stage.ts';
 
 const PAGE = 4096n;
 
@@ -53,9 +53,10 @@ function namer(stage: Stage, place: Ready['seat']['place']): (value: bigint) => 
     names.set(prog, `prog${i}`).set(bpfFunc, `bpfFunc${i}`).set(insnsi, `insnsi${i}`);
   });
   const { start, bytes } = stage.guest;
-  const { stack } = stage.machine.cpus[0] ?? { stack: { base: 0n, top: 0n } };
+  // By its distance from the driver's rsp: how far below that the stack begins is the layout's affair.
+  const rsp = stage.callers.stack[stage.callers.top] as Kaddr;
   const ranges: readonly (readonly [name: string, start: bigint, end: bigint])[] = [
-    ['stack', stack.base, stack.top],
+    ['stack', rsp - BigInt(STACK_BYTES), rsp + PAGE],
     ['image', place.image, place.image + PAGE],
     ['original', place.origCall, place.origCall + 64n],
     ['guest', start, start + BigInt(bytes.length)],

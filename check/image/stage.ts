@@ -53,7 +53,7 @@ const STACK_BELOW = 196;
 /** The stack: room for a multiple of STACK_ALIGN, and for the kernel's 16 KiB of frames below it. */
 const STACK_ALIGN = 0x1_0000;
 const FRAMES_BYTES = 0x4000;
-const STACK_BYTES = FRAMES_BYTES + STACK_ALIGN + PAGE_BYTES;
+export const STACK_BYTES: number = FRAMES_BYTES + STACK_ALIGN + PAGE_BYTES;
 /** From the driver's rsp down to the saved rbp of an image: return addresses of driver and launcher, and rbp. */
 const SAVED_RBP_BYTES = 3 * 8;
 /** What Kernel: percpu_ref_init counts beside the reference of the owner. */
