@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CaseRunner, IMAGE_FAMILY, type ImageCase, Random } from '../../check/index.ts';
 import { type Emission, piece, type RevisionName, rbx, revisions } from '../../jit/index.ts';
 import { asJson, hex64, InputError } from '../../lib/index.ts';
+import { nativeMissing } from '../emu/machines.ts';
 
 const REVISIONS: readonly RevisionName[] = ['v5.13', 'v5.15'];
 const SEED = 2;
@@ -193,6 +194,17 @@ describe('a runner', () => {
         seen: '0x0',
       },
     ]);
+  });
+
+  test.skipIf(nativeMissing !== undefined)('says the same of a case on the host CPU', async () => {
+    const said: unknown[] = [];
+    for (const engine of ['unicorn', 'native'] as const) {
+      const observing = await IMAGE_FAMILY.open({ engine, observe: true });
+      const outcomes = await observing.run(many(64));
+      observing.close();
+      said.push(outcomes.map(({ observed }) => observed));
+    }
+    expect(said[1]).toEqual(said[0]);
   });
 
   test('tells where the time went', () => {
