@@ -105,6 +105,19 @@ describe('tramplab mutants', () => {
     expect(text.stdout).toMatch(/^L1 {2,}a program .*\nL3 {2,}no percpu_ref.*\n$/);
   });
 
+  test('names those of one revision', async () => {
+    const listed = async (revision: string): Promise<string[]> => {
+      const { mutants } = (await tramplabJson(['mutants', '--list', '--revision', revision])) as {
+        mutants: { id: string }[];
+      };
+      return mutants.map(({ id }) => id);
+    };
+    const real = ['C1', 'C9', 'C10', 'C11', 'C15', 'L14', 'L15'];
+    expect(await listed('v6.1')).toEqual(expect.arrayContaining([...real, 'C6-endbr']));
+    expect(await listed('v6.12')).toEqual(expect.arrayContaining([...real, 'C6', 'C12', 'chunks-kept']));
+    expect(await listed('v5.15')).not.toEqual(expect.arrayContaining(['L14']));
+  });
+
   test('finds some of each sort', async () => {
     const ids = [MUTANT, 'active-left-up', 'L5'];
     const { mutants } = (await tramplabJson(['mutants', '--only', ids.join(',')])) as {

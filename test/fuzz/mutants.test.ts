@@ -35,3 +35,12 @@ test('mutants are named', async () => {
   expect((await listMutants(subjects(), ['nothing'])).map(({ id }) => id)).toEqual(['nothing']);
   await expect(listMutants(subjects(), ['other'])).rejects.toThrow('there is no mutant other');
 });
+
+test('in one revision, those that are mistakes there', async () => {
+  const inOne = await listMutants(subjects(), undefined, 'v5.13');
+  expect(inOne.map(({ id, revisions }) => ({ id, revisions }))).toEqual([
+    { id: 'forgets', revisions: ['v5.13'] },
+  ]);
+  const [forgets, none] = await killMatrix({ ...OPTIONS, cases: 100, revision: 'v5.13' });
+  expect([forgets?.id, none]).toEqual(['forgets', undefined]);
+});
