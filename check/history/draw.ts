@@ -176,7 +176,7 @@ function drawOperations(
     // from v6.1 on a program may be in several places
     const program = free.length > 0 && !random.once(v6 ? 3 : 6) ? random.pick(free) : anyProgram();
     attached.add(program);
-    const cookie = v6 && !random.once(4) ? random.u32() : null;
+    const cookie = v6 && random.once(2) ? random.u32() : null;
     return { op: 'attach', program, fn: anyFunction(), cookie, fail: fail() };
   };
   const detach = (): Operation[] => {
