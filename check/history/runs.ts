@@ -81,8 +81,8 @@ export type CallMark =
 const MOST_READINGS = 32;
 
 /**
- * Follows one call through the log. Where it can be read in several ways, the one is taken in which most programs
- * were told their cookies, and of these the one with the fewest misses. @param entries those of its task while it lasted
+ * Follows one call through the log. Where it can be read in several ways, the one with the fewest misses is
+ * taken, of those in which programs were told their cookies if there are any. @param entries those of its task while it lasted
  */
 export function follow(
   record: HistoryRecord,
@@ -90,11 +90,9 @@ export function follow(
   entries: readonly Indexed[],
 ): Agreement | Mismatch {
   const follower = new Follower(record, call, entries);
-  const readings: Reading[] = [];
-  for (const reading of follower.readings()) {
-    if (readings.push(reading) === MOST_READINGS) break;
-  }
-  const [best] = readings.sort((a, b) => wrongCookies(a) - wrongCookies(b) || a.misses - b.misses);
+  const told = record.v6 ? firstOf(follower.readings(true)) : [];
+  const readings = told.length > 0 ? told : firstOf(follower.readings(false));
+  const [best] = readings.sort((a, b) => a.misses - b.misses);
   if (best === undefined) return follower.mismatch();
   const isVoid = record.functions[call.fn]?.spec.isVoid === true;
   return {
@@ -104,6 +102,12 @@ export function follow(
     splats: [Math.min(...readings.map(splatsOf)), Math.max(...readings.map(splatsOf))],
     marks: new Set(best.misses > 0 ? [...best.marks, 'missed'] : best.marks),
   };
+}
+
+function firstOf(readings: Iterable<Reading>): Reading[] {
+  const first: Reading[] = [];
+  for (const reading of readings) if (first.push(reading) === MOST_READINGS) break;
+  return first;
 }
 
 /** An entry of one task, and its place in the log. */
@@ -151,6 +155,7 @@ class Follower {
   /** The furthest place where something did not fit, and what was expected there. */
   #stuck = -1;
   #expected: string[] = [];
+  #heedsCookies = false;
 
   constructor(record: HistoryRecord, call: CallRecord, entries: readonly Indexed[]) {
     this.#record = record;
@@ -158,8 +163,9 @@ class Follower {
     this.#entries = entries;
   }
 
-  /** Every way to read the call as what it owed. */
-  *readings(): Generator<Reading> {
+  /** Every way to read the call as what it owed. @param heedsCookies and in which programs were told their cookies */
+  *readings(heedsCookies: boolean): Generator<Reading> {
+    this.#heedsCookies = heedsCookies;
     const { fn, args } = this.#call;
     const start: Reading = { next: 0, offers: undefined, misses: 0, marks: [], result: 0n };
     const sum = args[0] + args[1];
@@ -314,6 +320,7 @@ class Follower {
         const last = this.#entries[end.next]?.entry ?? seen.entry;
         const run = { at: seen.at, done: this.#at(end.next), entry: seen.entry, end: last };
         const made: Offer = { ...offer, before: this.#at(end.next + 1), run };
+        if (this.#heedsCookies && wrongCookie(made) !== undefined) continue;
         const offers = { offer: made, before: end.offers };
         yield { reading: { ...end, next: end.next + 1, offers }, ran: true };
       }
@@ -400,11 +407,6 @@ function offersOf({ offers }: Reading): Offer[] {
 
 function splatsOf(reading: Reading): number {
   return offersOf(reading).filter(({ program, inRcu }) => inRcu && program.spec.sleepable).length;
-}
-
-/** Runs whose programs were told other cookies than the reading has. */
-function wrongCookies(reading: Reading): number {
-  return offersOf(reading).filter((offer) => wrongCookie(offer) !== undefined).length;
 }
 
 /** What a program that asks for its cookie was told, and when, if that is not the cookie of its link. */
