@@ -278,7 +278,9 @@ class Play {
 /** The rule that a fault breaks, by what was touched. */
 function faultFinding(fault: Fault, task: string): HistoryFinding {
   const detail = `${task}: ${fault.detail}`;
-  if (fault.kind === 'freed-image') return { rule: 'freed-image', detail };
+  // where images share memory, what was freed is int3 in mapped text, and the place says whose it was
+  const isFreed = fault.kind === 'freed-image' || fault.detail.includes(' (freed)');
+  if (isFreed) return { rule: 'freed-image', detail };
   const isProgram = fault.detail.includes('bpf_prog') && fault.detail.includes('is freed');
   return { rule: isProgram ? 'freed-program' : 'no-fault', detail };
 }

@@ -27,7 +27,7 @@ const QUICK: readonly (readonly [KernelBug, readonly HistoryRule[]])[] = [
   ['L14', ['runs-agree']],
   ['L15', ['balanced', 'no-fault']],
   ['cookie-lost', ['cookie']],
-  ['self-unasked', ['runs-agree']],
+  ['self-unasked', ['table-agrees']],
   ['T7-shared', ['runs-agree', 'freed-image']],
   ['room-of-a-page', ['table-agrees']],
   ['flags-kept', ['failed-operation-changes-nothing']],
