@@ -37,7 +37,7 @@ export const IMAGE_RULES = {
   rsp: 'rsp is where a return leaves it.',
   'rbp-chain': 'In every call, rbp points at the caller’s rbp with the return address above it.',
   'direction-flag': 'The direction flag is clear in every call and at the return.',
-  'control-flags': 'No flag but the arithmetic ones is changed.',
+  'control-flags': 'No flag but the arithmetic ones is changed, in any call and at the return.',
   'stack-alignment': 'Every call is made at the kernel’s distance from a multiple of 16.',
   'writes-outside-frame': 'Nothing outside the image’s frame is written.',
   'writes-below-rsp': 'Nothing below rsp is written: an interrupt would overwrite it.',

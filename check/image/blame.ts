@@ -8,6 +8,9 @@
  *   the wrong call  the branch that led to it, if there was one since the last right call, else the call
  *
  * When nothing wrote it although something should have: the instruction that used it.
+ *
+ * Where what is found is ours, byte for byte, the first instruction that is not is at fault. An instruction of an
+ * image of another length is ours as long as all before it is, too.
  */
 
 import { disassemble } from '../../jit/index.ts';
@@ -24,8 +27,16 @@ interface Executed extends TracePoint {
   readonly effects: Effects;
 }
 
-/** @param image as it was called */
-export function blame(hint: Hint, stepped: Stepped | undefined, image: Uint8Array): number | undefined {
+/**
+ * @param image as it was called
+ * @param ours what our emitter makes of the same request
+ */
+export function blame(
+  hint: Hint,
+  stepped: Stepped | undefined,
+  image: Uint8Array,
+  ours?: Uint8Array,
+): number | undefined {
   if (hint.what === 'instruction') return hint.offset;
   if (stepped === undefined) return undefined;
   const known = new Map<number, Effects>();
@@ -39,6 +50,38 @@ export function blame(hint: Hint, stepped: Stepped | undefined, image: Uint8Arra
   const until = executed.filter(({ cursor }) => cursor - from <= hint.at);
   const user = until.at(-1);
   if (user === undefined) return undefined;
+  const found = culprit(hint, until, user, stepped);
+  if (ours === undefined) return found;
+  const parting = ours.length === image.length ? undefined : partingOf(image, ours);
+  const differs = ({ offset, effects }: Executed): boolean => {
+    if (parting !== undefined) return offset >= parting;
+    const end = offset + effects.sizeBytes;
+    return Buffer.compare(image.subarray(offset, end), ours.subarray(offset, end)) !== 0;
+  };
+  if (until.some((point) => point.offset === found && differs(point))) return found;
+  return until.find(differs)?.offset ?? found;
+}
+
+/** Where an image of another length first goes another way than ours; how far its branches go does not count. */
+function partingOf(image: Uint8Array, ours: Uint8Array): number {
+  for (let at = 0; at < image.length; ) {
+    const { sizeBytes, flow } = effectsOf(image.subarray(at));
+    const isBranch = flow === 'branch' || flow === 'jump';
+    // opcode, and a displacement of one byte or four
+    const compared = isBranch ? sizeBytes - (sizeBytes === 2 ? 1 : 4) : sizeBytes;
+    const end = at + compared;
+    if (Buffer.compare(image.subarray(at, end), ours.subarray(at, end)) !== 0) return at;
+    at += sizeBytes;
+  }
+  return image.length;
+}
+
+function culprit(
+  hint: Exclude<Hint, { readonly what: 'instruction' }>,
+  until: readonly Executed[],
+  user: Executed,
+  stepped: Stepped,
+): number {
   switch (hint.what) {
     case 'call':
       return user.offset;

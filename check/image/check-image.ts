@@ -23,7 +23,7 @@ import {
   STACK_ARG_WORDS,
   type ValueModel,
 } from './case.ts';
-import { sitesWrong, stillFindings } from './emission.ts';
+import { beginningFindings, sitesWrong } from './emission.ts';
 import { Expectation } from './expectation.ts';
 import { GivenPlaces } from './given.ts';
 import { Oracle } from './oracle.ts';
@@ -138,7 +138,7 @@ export class ImageChecker {
     const own = this.#ownImage(image.request);
     const still = plainCase(this.#revision, image);
     const calls = situations ?? situationsOf(still, 0);
-    const wrong = [...stillWrong(image), ...stillFindings(still, image.bytes)];
+    const wrong = [...stillWrong(image), ...beginningFindings(still, image.bytes)];
     if (wrong.length > 0) {
       const findings = wrong.map((finding) => ({ ...finding, case: still }));
       return { situations: [], findings, exact: false, unjudged: [] };
@@ -197,6 +197,7 @@ export class ImageChecker {
       stage,
       expectation: this.#expectation,
       image: called,
+      ours: one.retired ? retired(own.bytes, own.ipAfterCall, own.ipEpilogue) : own.bytes,
       seat: () => {
         const seat = places.seat(request, called, one.retired);
         const expected = oracle.expect(one, seat.place, this.#expectation);

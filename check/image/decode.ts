@@ -148,9 +148,25 @@ export function effectsOf(bytes: Uint8Array): Effects {
   }
 }
 
-/** The address of a place, given what the registers hold. */
-export function addressOf(use: MemoryUse, regs: Readonly<Record<RegisterName, bigint>>): bigint {
-  const base = use.base === undefined ? 0n : regs[use.base];
-  const index = use.index === undefined ? 0n : regs[use.index] * BigInt(use.scale);
+/** Decodes an image's instructions, by offset, each once; what was decoded of an image is kept for its next call. */
+export function decoderOf(image: Uint8Array): (offset: number) => Effects {
+  if (Buffer.compare(image, latest.image) !== 0) latest = { image: image.slice(), known: new Map() };
+  const { image: bytes, known } = latest;
+  return (offset) => {
+    const effects = known.get(offset) ?? effectsOf(bytes.subarray(offset));
+    known.set(offset, effects);
+    return effects;
+  };
+}
+
+let latest: { readonly image: Uint8Array; readonly known: Map<number, Effects> } = {
+  image: new Uint8Array(),
+  known: new Map(),
+};
+
+/** The address of a place, given what the registers hold that it names. */
+export function addressOf(use: MemoryUse, regs: Readonly<Partial<Record<RegisterName, bigint>>>): bigint {
+  const base = use.base === undefined ? 0n : (regs[use.base] ?? 0n);
+  const index = use.index === undefined ? 0n : (regs[use.index] ?? 0n) * BigInt(use.scale);
   return BigInt.asUintN(64, base + index + use.displacement);
 }

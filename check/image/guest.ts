@@ -48,7 +48,6 @@ import {
   CaseRecord,
   Control,
   calleeOffset,
-  DIRECTION_FLAG,
   EventKind,
   FAULT_ADDRESS,
   FILL,
@@ -511,9 +510,12 @@ function logCallee(context: Context, kind: EventKind): void {
   asm.mov(at('runCtx'), r10);
   logCallDepth(context, r10, at('callDepth'));
   asm.pushfq();
+  asm.movImm64(r10, control);
+  asm.mov(r10, ptr(r10, Control.entered));
+  asm.alu('xor', ptr(rsp), r10);
   asm.pop(r10);
-  asm.aluImm32('and', r10, DIRECTION_FLAG);
-  asm.mov(at('direction'), r10);
+  asm.aluImm32('and', r10, ~ARITHMETIC_FLAGS);
+  asm.mov(at('flags'), r10);
   const isFunction = kind === EventKind.original || kind === EventKind.body;
   if (isFunction) {
     [rcx, r8, r9, rax].forEach((reg, i) => {

@@ -58,8 +58,9 @@ type Act =
 
 const VIOLATIONS: Readonly<Record<Violation['rule'], string>> = {
   'writes-below-rsp': 'memory below rsp is written',
-  'writes-outside-frame': 'memory above the frame is written',
+  'writes-outside-frame': 'memory outside the frame is written',
   'foreign-state': 'state is used that is not the image’s',
+  'return-hardening': 'the return is not as it must be',
   'no-fault': 'the bytes are no instruction of any CPU',
 };
 
@@ -219,8 +220,6 @@ class Judgement {
         return 'return-hardening';
       case 'result':
         return (value === 0n) === (seen === 0n) ? 'statistics' : 'recursion-counter';
-      case 'direction':
-        return 'direction-flag';
       case 'flags':
         return (seen & BigInt(DIRECTION_FLAG)) === 0n ? 'control-flags' : 'direction-flag';
       case 'rsp':

@@ -43,8 +43,8 @@ export const CALLEE_WORDS = [
   'migration',
   /** References on the image by this CPU. */
   'references',
-  /** The direction flag, in its place among the flags. */
-  'direction',
+  /** Flags that differ from those that the image was called with, arithmetic ones left out. */
+  'flags',
   /** current->bpf_ctx. */
   'runCtx',
   /** The counter of calls; 0 where a revision has none. Put back to CALL_DEPTH afterwards. */

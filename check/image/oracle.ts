@@ -618,7 +618,7 @@ export class Oracle {
     this.#surroundings();
   }
 
-  /** The task, the direction flag, and the counter of calls. */
+  /** The task, the flags, and the counter of calls. */
   #surroundings(): void {
     this.#depths();
     this.#into.push(0n);

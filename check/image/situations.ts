@@ -31,6 +31,15 @@ export const VARIANTS = [
 ] as const;
 export type Variant = (typeof VARIANTS)[number];
 
+/** Variants of which the first call is watched: together they go every way through an image. */
+const WATCHED: readonly Variant[] = [
+  'plain',
+  'fmod_ret speaks',
+  'every other program recurs',
+  'all programs recur',
+  'retired',
+];
+
 export interface Situation {
   readonly variant: Variant;
   readonly one: ImageCase;
@@ -41,10 +50,12 @@ const SPOKEN: readonly (readonly bigint[])[] = [
   [0xffff_ffff_ffff_ffffn, 0xffff_ffff_ffff_ffean, 0x8000_0000_0000_0001n, 0x8000_0000_ffff_ffffn],
   [1n << 32n, 1n << 62n],
 ];
+/** And a single bit in each byte, others from program to program: whoever looks at some bits only must be found. */
+const BYTE_BITS = 8;
 
 const CLOCK = 1_000_000_000n;
-/** A start time that is zero in its lower half and negative as a signed number. */
-const LATE_CLOCK = 1n << 63n;
+/** Start times that are zero in their lower half: as signed numbers one is negative and one is not. */
+const LATE_CLOCKS = [1n << 63n, 1n << 40n];
 /** What each reading adds to the clock. */
 const TICK = 10n;
 /** What callees leave behind in calls whose arguments are nothing but boundaries. */
@@ -68,11 +79,7 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
     (flagsOf(plain) & knownFlags(plain.revision) & (TrampFlag.CALL_ORIG | TrampFlag.RET_FENTRY_RET)) !== 0;
   const words = countWords(plain).all + (hasResult ? 1 : 0);
 
-  add('plain', (one) => ({
-    ...one,
-    registers: { ...one.registers, stackWords: FAR_STACK_WORDS },
-    watched: true,
-  }));
+  add('plain', (one) => ({ ...one, registers: { ...one.registers, stackWords: FAR_STACK_WORDS } }));
   for (const garbage of GARBAGE) {
     // Where callees leave 0, all else is 0, too, as far as the caller decides it.
     const allZero = garbage === 0n;
@@ -91,13 +98,17 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
       returns: answers,
     }));
   }
+  const speaks = (speaker: number, returns: bigint): void => {
+    add('fmod_ret speaks', (one) =>
+      withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns })),
+    );
+  };
   plain.fmodRet.forEach((_, speaker) => {
     for (const answers of SPOKEN) {
       const returns = random.pick(answers);
-      add('fmod_ret speaks', (one) =>
-        withProgram(one, plain.fentry.length + speaker, (prog) => ({ ...prog, returns })),
-      );
+      speaks(speaker, returns);
     }
+    for (let bit = speaker % BYTE_BITS; bit < 64; bit += BYTE_BITS) speaks(speaker, 1n << BigInt(bit));
   });
   if (count > 0) {
     // Behind one that was refused there is no start time that could be taken for the next one's.
@@ -114,8 +125,10 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
   }
   // Each program that runs reads the clock twice: every one starts at the awkward time once.
   for (let i = 0; i < count; i++) {
-    const clock = LATE_CLOCK - BigInt(2 * i) * TICK;
-    add('statistics', (one) => ({ ...one, statistics: true, clock }));
+    for (const late of LATE_CLOCKS) {
+      const clock = late - BigInt(2 * i) * TICK;
+      add('statistics', (one) => ({ ...one, statistics: true, clock }));
+    }
   }
   if ((flagsOf(plain) & TrampFlag.CALL_ORIG) !== 0) {
     add('retired', (one) => ({ ...one, retired: true }));
@@ -138,7 +151,10 @@ export function situationsOf(plain: ImageCase, seed: number): readonly Situation
       })),
     );
   }
-  return found;
+  return found.map(({ variant, one }, i) => {
+    const first = found.findIndex((other) => other.variant === variant) === i;
+    return { variant, one: { ...one, watched: first && WATCHED.includes(variant) } };
+  });
 }
 
 /** Random registers and answers, and no fmod_ret program says anything. */

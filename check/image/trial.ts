@@ -31,6 +31,8 @@ export interface Setting {
   readonly expectation: Expectation;
   /** The image as it is called. */
   readonly image: Uint8Array;
+  /** What our emitter makes of the same request, where it is somebody else's image. */
+  readonly ours?: Uint8Array;
   /** Puts everything in its place, afresh each time. */
   seat(): Ready;
   /** Puts everything back. */
@@ -77,7 +79,7 @@ export function tryAlone(
   const start = again.tried.ready.seat.place.image;
   const findings = verdicts.map((verdict) => {
     const { hint } = verdict;
-    const offset = hint === undefined ? undefined : blame(hint, again.stepped, image);
+    const offset = hint === undefined ? undefined : blame(hint, again.stepped, image, setting.ours);
     if (offset === undefined) return finding(verdict);
     return finding(verdict, placeOf(offset, image, start, setting.stepAt(offset)));
   });
