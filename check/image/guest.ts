@@ -65,6 +65,9 @@ import {
 /** How far apart registers are that hold garbage: neither half of one is another's. */
 const GARBAGE_STEP = 0x0101_0102;
 
+/** Garbage that leaves 0 in r11, which is reckoned last: the zero flag is set, and carry. */
+export const GARBAGE_FOR_ZERO: bigint = (1n << 64n) - BigInt(GARBAGE_STEP * r11.num);
+
 /** A flag that no arithmetic touches and that any code may set: ID. */
 const MARKER_FLAG = 1 << 21;
 /** Interrupts are on: for all that happens here it may be either. */

@@ -14,6 +14,7 @@ import {
   STACK_ARG_WORDS,
 } from './case.ts';
 import { BOUNDARIES } from './generate.ts';
+import { GARBAGE_FOR_ZERO } from './guest.ts';
 import { countWords } from './words.ts';
 
 /** What can happen to a call. */
@@ -59,7 +60,7 @@ const LATE_CLOCKS = [1n << 63n, 1n << 40n];
 /** What each reading adds to the clock. */
 const TICK = 10n;
 /** What callees leave behind in calls whose arguments are nothing but boundaries. */
-const GARBAGE = [0n, 0xffff_ffff_ffff_ffffn, 1n << 63n];
+const GARBAGE = [0n, 0xffff_ffff_ffff_ffffn, GARBAGE_FOR_ZERO];
 /** And how far their frames are moved: to each other multiple of 8 below 32. */
 const STACK_WORDS = [1, 2, 3];
 

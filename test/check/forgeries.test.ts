@@ -26,6 +26,7 @@ const GOT_PAST: readonly [string, number, number, string, string][] = [
   ['the start time of the program before', 3, 5856, 'xchg rbx, rax', 'skipped-runs-nothing'],
   ['the saved rbp below rsp', 9, 2126, 'pop r11', 'callee-saved'],
   ['a start time whose lowest 16 bits are zero', 9, 8748, 'test ax, ax', 'program-runs'],
+  ['a zero flag that the original leaves', 12, 4796, 'loope 0xffffffffa02010f0', 'no-fault'],
   ['an argument that is zero', 10, 1699, 'jrcxz 0xffffffffa0200ff8', 'call-target'],
 ];
 

@@ -12,8 +12,9 @@ import { programsIn } from '../../../check/index.ts';
 import { type RevisionName, TrampFlag, type TrampolineRequest } from '../../../jit/index.ts';
 import { type Instruction, instructionAt } from './instruction.ts';
 import {
+  carryOf,
   flagsName,
-  isAddress,
+  isNegative,
   isNop,
   newProof,
   REACH_BYTES,
@@ -305,7 +306,8 @@ class Proof {
       const known = new Map(signs).set(value, sign);
       for (const state of [copyA, copyB]) {
         if (state.flags.of === '#0') continue;
-        if (sign === 'zero' && state.flags.of === value) state.flags = { of: '#0', sizeBytes: 8 };
+        if (sign === 'zero' && state.flags.of === value)
+          state.flags = { ...state.flags, of: '#0', sizeBytes: 8 };
       }
       return this.#equal(copyA, copyB, known, one, other);
     });
@@ -447,18 +449,21 @@ function outcome(
   signs: ReadonlyMap<string, Sign>,
 ): boolean | undefined {
   if (flags.of === undefined) return undefined;
-  // Carry and overflow are clear after a logical operation, and after a comparison with zero.
-  if (['jb', 'jo'].includes(mnemonic)) return false;
-  if (['jae', 'jno'].includes(mnemonic)) return true;
+  // Overflow is clear after a logical operation, and after a comparison with zero.
+  const carry = carryOf(flags) === true;
+  if (mnemonic === 'jo') return false;
+  if (mnemonic === 'jno') return true;
+  if (mnemonic === 'jb') return carry;
+  if (mnemonic === 'jae') return !carry;
   const sign: Sign | undefined =
-    flags.of === '#0' ? 'zero' : isAddress(flags.of) ? 'negative' : signs.get(flags.of);
+    flags.of === '#0' ? 'zero' : isNegative(flags.of) ? 'negative' : signs.get(flags.of);
   if (sign === undefined || (flags.sizeBytes !== 8 && sign !== 'zero')) return undefined;
   const [zero, negative] = [sign === 'zero', sign === 'negative'];
   const taken: Readonly<Record<string, boolean>> = {
     je: zero,
-    jbe: zero,
+    jbe: carry || zero,
     jne: !zero,
-    ja: !zero,
+    ja: !carry && !zero,
     jl: negative,
     js: negative,
     jge: !negative,

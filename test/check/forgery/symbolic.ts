@@ -23,14 +23,17 @@ const RETURN_ADDRESS = 8;
 /** On both sides of fp: here is stack, and no access faults. No image's 8-bit displacements reach further. */
 export const REACH_BYTES = 256;
 
-/** Whether a value is a kernel address: negative. */
-export function isAddress(value: string): boolean {
-  return ADDRESS.test(value);
+/** A value of which no more is known than that it is negative. */
+const NEGATIVE = 'negative ';
+
+/** Whether a value is negative: every kernel address is. */
+export function isNegative(value: string): boolean {
+  return ADDRESS.test(value) || value.startsWith(NEGATIVE);
 }
 
-/** Flags as a logical operation on a value leaves them (carry and overflow clear), or a name. */
+/** Flags as a logical operation on a value leaves them (overflow clear, and carry unless it was set since), or a name. */
 export type Flags =
-  | { readonly of: string; readonly sizeBytes: number }
+  | { readonly of: string; readonly sizeBytes: number; readonly carry?: boolean }
   | { readonly of: undefined; readonly name: string };
 
 export class State {
@@ -178,7 +181,7 @@ export function run(state: State, image: Uint8Array, base: bigint, stopAt: numbe
     if (!insn.valid) throw new Unprovable(`no instruction at +0x${state.at.toString(16)}`);
     // They count rcx down as well, taken or not.
     const { of = '' } = state.flags;
-    if ((insn.mnemonic === 'loope' && isAddress(of)) || (insn.mnemonic === 'loopne' && of === '#0')) {
+    if ((insn.mnemonic === 'loope' && isNegative(of)) || (insn.mnemonic === 'loopne' && of === '#0')) {
       state.regs.set('rcx', shortName(`counted down ${state.get('rcx')}`));
       state.at = insn.next;
       continue;
@@ -232,6 +235,12 @@ function execute(state: State, insn: Instruction): void {
     state.regs.set('rsp', `fp${signed(at + 8)}`);
     return;
   }
+  if (['clc', 'stc', 'cmc'].includes(mnemonic) && state.flags.of !== undefined) {
+    const { of, sizeBytes } = state.flags;
+    const carry = mnemonic === 'stc' || (mnemonic === 'cmc' && !carryOf(state.flags));
+    state.flags = { of, sizeBytes, carry };
+    return;
+  }
   if (first === undefined || second === undefined) {
     opaque(state, insn);
     return;
@@ -267,8 +276,7 @@ function execute(state: State, insn: Instruction): void {
       break;
     case 'adc':
     case 'sbb':
-      // Where carry is known, it is clear.
-      if (state.flags.of !== undefined && addressArithmetic(state, insn, first, second)) return;
+      if (carryOf(state.flags) === false && addressArithmetic(state, insn, first, second)) return;
       break;
     case 'rol':
     case 'ror':
@@ -382,11 +390,24 @@ function opaque(state: State, insn: Instruction): void {
       Array.from({ length: size }, (_, i) => `${name}_mem.${i}`),
     );
   }
-  if (insn.changesFlags) state.flags = { of: undefined, name: `${name}_flags` };
+  const [to, by] = insn.operands;
+  const setsSign =
+    insn.mnemonic === 'or' &&
+    to !== undefined &&
+    by?.kind === 'immediate' &&
+    BigInt.asIntN(8 * sizeOf(to), by.value) < 0n;
+  if (setsSign) state.flags = { of: `${NEGATIVE}${name}`, sizeBytes: 8 };
+  else if (insn.changesFlags) state.flags = { of: undefined, name: `${name}_flags` };
 }
 
 export function flagsName(flags: Flags): string {
-  return flags.of === undefined ? flags.name : `logic${flags.sizeBytes}_${flags.of}`;
+  if (flags.of === undefined) return flags.name;
+  return `logic${flags.sizeBytes}${carryOf(flags) ? '+carry' : ''}_${flags.of}`;
+}
+
+/** The carry flag; undefined when it is not known. */
+export function carryOf(flags: Flags): boolean | undefined {
+  return flags.of === undefined ? undefined : flags.carry === true;
 }
 
 function sizeOf(operand: Operand): number {
