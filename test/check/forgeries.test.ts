@@ -37,6 +37,7 @@ const EXPLAINED: readonly [string, number, number, string, string][] = [
   ['a halt', 1, 8511, 'hlt', 'foreign-state'],
   ['a store far above the stack', 2, 8808, 'mov [rbp+0x558948f0], ecx', 'writes-outside-frame'],
   ['a return address that is returned past', 1, 5120, 'xor [rbp+8], al', 'writes-outside-frame'],
+  ['an rsp that is nowhere for one instruction', 7, 4059, 'xchg esp, eax', 'writes-outside-frame'],
   ['half a leave', 4, 4331, 'data16 leave', 'call-target'],
   ['a result that a program has written', 1, 3635, 'add [rbp-8], rax', 'fmod-ret-chain'],
 ];

@@ -20,6 +20,7 @@ export class Unprovable extends Error {
 const ZERO_BYTE = '#0.0';
 /** Where the return address is, from fp. */
 const RETURN_ADDRESS = 8;
+const BEHIND_RETURN_ADDRESS = 16;
 /** On both sides of fp: here is stack, and no access faults. No image's 8-bit displacements reach further. */
 export const REACH_BYTES = 256;
 
@@ -198,7 +199,9 @@ export function run(state: State, image: Uint8Array, base: bigint, stopAt: numbe
     const before = state.frameOffset(state.get('rsp'));
     execute(state, insn);
     const after = state.frameOffset(state.get('rsp'));
-    if (before !== undefined && after !== undefined && after > before) state.doubtBelowRsp();
+    // An interrupt would write into the caller's frame, or nowhere.
+    if (after === undefined || after > BEHIND_RETURN_ADDRESS) throw new Unprovable('rsp leaves the frame');
+    if (before !== undefined && after > before) state.doubtBelowRsp();
     state.at = insn.next;
   }
   throw new Unprovable('does not end');
