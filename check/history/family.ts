@@ -3,7 +3,7 @@
  * machine that is used again and again: put back as it was, between two cases.
  */
 
-import { createMachine, type EngineName, type Machine, type Snapshot } from '../../emu/index.ts';
+import { createMachine, type Machine, type MachineOptions, type Snapshot } from '../../emu/index.ts';
 import { InputError } from '../../lib/index.ts';
 import type { CaseFamily, CaseOutcome, CaseRunner, RunnerOptions, Timing } from '../family.ts';
 import { type HistoryCase, parseCase } from './case.ts';
@@ -59,7 +59,7 @@ export async function playCase(
   options: RunnerOptions,
   keep: number = 400,
 ): Promise<Played> {
-  const theatre = await Theatre.open(options.engine, one.cpus);
+  const theatre = await Theatre.open({ engine: options.engine, cpus: one.cpus });
   try {
     return theatre.play(one, options, keep);
   } finally {
@@ -95,8 +95,8 @@ class Theatre {
     this.#start = machine.snapshot();
   }
 
-  static async open(engine: EngineName, cpus: number, spent: Spent = nothingSpent()): Promise<Theatre> {
-    return new Theatre(await createMachine({ engine, cpus }), spent);
+  static async open(options: MachineOptions, spent: Spent = nothingSpent()): Promise<Theatre> {
+    return new Theatre(await createMachine(options), spent);
   }
 
   play(one: HistoryCase, { bugs = [], emitters }: RunnerOptions, keep: number): Played {
@@ -166,7 +166,10 @@ class HistoryRunner implements CaseRunner<HistoryCase> {
     if (this.#closed) throw new InputError('runner', undefined, 'the runner is closed');
     const there = this.#theatres.get(cpus);
     if (there !== undefined) return there;
-    const theatre = await Theatre.open(this.#options.engine, cpus, this.#spent);
+    const { engine, observe } = this.#options;
+    // engines are compared where all of them can be: an image's length can depend on the addresses in it
+    const layout = observe === true ? ({ layout: 'user' } as const) : {};
+    const theatre = await Theatre.open({ engine, cpus, ...layout }, this.#spent);
     this.#theatres.set(cpus, theatre);
     return theatre;
   }
