@@ -26,8 +26,8 @@ const AROUND: readonly AttachKind[] = [
   ...(['fentry', 'fentry', 'fentry', 'fexit', 'fexit', 'fexit'] as const),
   ...(['fmod_ret', 'fmod_ret', 'lsm', 'freplace'] as const),
 ];
-/** LSM programs more often: from v6.1 on they have a pair of their own. */
-const AROUND_V6: readonly AttachKind[] = [...AROUND, 'lsm', 'lsm'];
+/** LSM programs a little more often: from v6.1 on they have a pair of their own. */
+const AROUND_V6: readonly AttachKind[] = [...AROUND, 'lsm', 'fentry'];
 const INSTEAD: readonly AttachKind[] = ['freplace', 'freplace', 'freplace', 'fentry'];
 
 /** @throws InputError when the model knows none of the revisions */
@@ -167,34 +167,41 @@ function drawOperations(
   const v6 = isV6({ revision });
   const failPoints = failPointsOf(revision);
   const operations: Operation[] = [];
-  const attached = new Set<number>();
+  /** What was attached, as often as it was. */
+  let attached: number[] = [];
   const anyProgram = (): number => random.int(0, programs.length - 1);
   const anyFunction = (): number => random.int(0, functions.length - 1);
   const fail = (): FailPoint | null => (random.once(6) ? random.pick(failPoints) : null);
   const attach = (): Operation => {
-    const free = programs.flatMap((_, index) => (attached.has(index) ? [] : [index]));
+    const free = programs.flatMap((_, index) => (attached.includes(index) ? [] : [index]));
     // from v6.1 on a program may be in several places
-    const program = free.length > 0 && !random.once(v6 ? 3 : 6) ? random.pick(free) : anyProgram();
-    attached.add(program);
+    const program = free.length > 0 && !random.once(v6 ? 4 : 6) ? random.pick(free) : anyProgram();
+    if (v6 || !attached.includes(program)) attached.push(program);
     const cookie = v6 && random.once(2) ? random.u32() : null;
     return { op: 'attach', program, fn: anyFunction(), cookie, fail: fail() };
   };
   const detach = (): Operation[] => {
-    const program = attached.size > 0 ? random.pick([...attached]) : anyProgram();
-    attached.delete(program);
-    const gone: Operation = { op: 'detach', program, fail: fail() };
-    return random.once(2) ? [gone, { op: 'put', program }] : [gone];
+    const program = attached.length > 0 ? random.pick(attached) : anyProgram();
+    const isPut = random.once(2);
+    // one that is put has to go from everywhere
+    const places = isPut ? Math.max(attached.filter((one) => one === program).length, 1) : 1;
+    for (let i = 0; i < places; i++) {
+      const at = attached.indexOf(program);
+      attached = attached.filter((_, index) => index !== at);
+    }
+    const gone = Array.from({ length: places }, (): Operation => ({ op: 'detach', program, fail: fail() }));
+    return isPut ? [...gone, { op: 'put', program }] : gone;
   };
-  const count = random.int(4, 14);
+  const count = random.int(4, v6 ? 16 : 14);
   operations.push(attach());
   while (operations.length < count) {
     // live patches share their sites with trampolines from v6.1 on, and keep them out before
-    if (random.once(v6 ? 8 : 40)) {
+    if (random.once(v6 ? 12 : 40)) {
       operations.push({ op: 'livepatch', fn: anyFunction(), fail: fail() });
       continue;
     }
     // a BPF program in a prog array is not replaced, from v6.1 on
-    if (v6 && random.once(15)) {
+    if (v6 && random.once(20)) {
       operations.push({ op: 'array', fn: anyFunction() });
       continue;
     }

@@ -28,9 +28,9 @@ const QUICK: readonly (readonly [KernelBug, readonly HistoryRule[]])[] = [
   ['L15', ['balanced', 'no-fault']],
   ['cookie-lost', ['cookie']],
   ['self-unasked', ['table-agrees']],
-  ['T7-shared', ['runs-agree', 'freed-image']],
+  ['T7-shared', ['runs-agree', 'freed-image', 'recursion']],
   ['room-of-a-page', ['table-agrees']],
-  ['flags-kept', ['failed-operation-changes-nothing']],
+  ['flags-kept', ['failed-operation-changes-nothing', 'table-agrees']],
 ];
 
 test.each(QUICK)('%s is found', async (bug, rules) => {
