@@ -50,19 +50,22 @@ export async function mergeCampaigns({
   }
   const tally = joinTallies(families, blocks.values(), '--merge');
   const found = tally.firsts.map((broken) => ({ broken, file: fileOf(dirs, plan, broken) }));
-  const records = found.map(
-    ({ broken: { number, finding }, file }): FindingRecord & { file: string | null } => {
-      const record =
-        file === undefined
-          ? makeRecord(families, plan, draw(families, plan, number), finding)
-          : readRecord(file);
-      return { ...record, file: file ?? null };
-    },
-  );
+  const findings = found.map(({ broken: { number, finding }, file }) => {
+    const drawn = (): FindingRecord => makeRecord(families, plan, draw(families, plan, number), finding);
+    return { record: file === undefined ? drawn() : readRecord(file), file: file ?? null };
+  });
   return {
     ...summarize(families, plan, tally),
     complete: tally.cases === shardCases(plan),
-    findings: out === undefined ? records : write(out, plan, blocks, records),
+    findings:
+      out === undefined
+        ? findings.map(({ record, file }) => ({ ...record, file }))
+        : write(
+            out,
+            plan,
+            blocks,
+            findings.map(({ record }) => record),
+          ),
     seconds: 0,
     casesPerSecond: 0,
     workers: 0,

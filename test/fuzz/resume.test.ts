@@ -158,9 +158,17 @@ describe("a campaign's folder", () => {
   });
 });
 
+/** The text of each finding that a folder keeps. */
+function findingFiles(dir: string): Readonly<Record<string, string>> {
+  const files = join(dir, 'findings');
+  const names = readdirSync(files).toSorted();
+  return Object.fromEntries(names.map((name) => [name, readFileSync(join(files, name), 'utf8')]));
+}
+
 describe('shards', () => {
   test('join into the whole', async () => {
-    const whole = await campaign({}, WRONG);
+    const unsharded = folder();
+    const whole = await campaign({}, { ...WRONG, out: unsharded });
     const dirs = [0, 1, 2].map(() => folder());
     for (const [index, out] of dirs.entries()) {
       const part = await campaign({ shard: { index, of: 3 } }, { ...WRONG, out });
@@ -170,6 +178,7 @@ describe('shards', () => {
       mergeCampaigns({ dirs: folders, subjects: subjects(), ...(out === undefined ? {} : { out }) });
     const out = join(folder(), 'whole');
     expect(lasting(await merge(dirs.toReversed(), out))).toEqual(lasting(whole));
+    expect(findingFiles(out)).toEqual(findingFiles(unsharded));
     // The same blocks twice count once, and the whole can be merged like a part.
     expect(lasting(await merge([out, ...dirs]))).toEqual(lasting(whole));
     expect(lasting(await campaign({}, { ...WRONG, out, resume: true }))).toEqual(lasting(whole));
