@@ -133,7 +133,7 @@ function resumable({ out, seed }: FuzzOptions): boolean {
 /** What of the plan is said on the command line. */
 async function givenPlan(options: FuzzOptions): Promise<Partial<Plan>> {
   const { cases, seed, shard, revision, engine, family, mutant } = options;
-  if (mutant !== undefined) await listMutants(undefined, [mutant]);
+  if (mutant !== undefined) await listMutants(undefined, [mutant], undefined, '--mutant');
   return {
     ...(cases === undefined ? {} : { cases: positive('--cases', cases) }),
     ...(seed === undefined ? {} : { seed: whole('--seed', seed) }),

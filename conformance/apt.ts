@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
+import { makeFolders } from '../lib/index.ts';
 import { type Archive, parseArchives, parsePackages } from './debian.ts';
 import { complaint, type Ran, runCommand } from './run-command.ts';
 import { Unavailable } from './unavailable.ts';
@@ -86,7 +86,7 @@ export class Apt {
 
   /** A folder of ours with the part of it where apt keeps what is not whole yet. */
   #make(name: string): string {
-    mkdirSync(join(this.#folder, name, 'partial'), { recursive: true });
+    makeFolders(join(this.#folder, name, 'partial'));
     return join(this.#folder, name);
   }
 }

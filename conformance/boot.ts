@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import process from 'node:process';
-import { InputError } from '../lib/index.ts';
+import { InputError, makeFolders } from '../lib/index.ts';
 import type { Tool } from './parts.ts';
 
 /*
@@ -35,7 +35,7 @@ const WATCH_INTERVAL = 500;
 
 /** Boots, waits for the end, and gives the guest's output. @throws InputError when qemu fails or time is up */
 export async function boot(qemu: Tool, options: BootOptions): Promise<string> {
-  mkdirSync(options.folder, { recursive: true });
+  makeFolders(options.folder);
   const work = mkdtempSync(join(options.folder, 'boot-'));
   const [initrd, output, console] = ['initrd', 'output', 'console'].map((name) => join(work, name)) as [
     string,

@@ -1,7 +1,7 @@
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { RevisionName } from '../jit/index.ts';
-import { InputError } from '../lib/index.ts';
+import { InputError, makeFolders } from '../lib/index.ts';
 import { type Answers, type CombinationAnswers, readAnswers } from './answers.ts';
 import { Apt } from './apt.ts';
 import { boot } from './boot.ts';
@@ -125,8 +125,8 @@ export async function askKernel(options: ConformanceOptions): Promise<Conformanc
 
 /** @throws InputError when nothing can be written there */
 function prepareFolder(cache: string): void {
+  makeFolders(cache);
   try {
-    mkdirSync(cache, { recursive: true });
     accessSync(cache, constants.W_OK);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);

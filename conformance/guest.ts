@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
-import { InputError } from '../lib/index.ts';
+import { InputError, makeFolders } from '../lib/index.ts';
 import { cpio } from './cpio.ts';
 import type { Tool } from './parts.ts';
 import { complaint, runCommand } from './run-command.ts';
@@ -29,7 +29,7 @@ export async function compiledInit(gcc: Tool, folder: string): Promise<Uint8Arra
   for (const file of files) hash.update(readFileSync(join(SOURCES, file)));
   const built = join(folder, `init-${hash.digest('hex').slice(0, 16)}`);
   if (!existsSync(built)) {
-    mkdirSync(folder, { recursive: true });
+    makeFolders(folder);
     const draft = `${built}.${process.pid}`;
     const sources = files.filter((file) => file.endsWith('.c')).map((file) => join(SOURCES, file));
     const args = [...gcc.args, ...FLAGS, '-o', draft, ...sources];

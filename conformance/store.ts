@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import {
   createReadStream,
   existsSync,
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -13,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { InputError } from '../lib/index.ts';
+import { InputError, makeFolders } from '../lib/index.ts';
 import type { Archive } from './debian.ts';
 import type { Progress } from './progress.ts';
 import { complaint, runCommand } from './run-command.ts';
@@ -102,7 +101,7 @@ export class Store {
     if (existsSync(path)) return this.manifestOf(name);
     this.#progress.say(`${name}: reading package lists`);
     const found = await archives();
-    mkdirSync(this.folder, { recursive: true });
+    makeFolders(this.folder);
     writeFileSync(`${path}.new`, `${JSON.stringify(found, null, 2)}\n`);
     renameSync(`${path}.new`, path);
     return found;
@@ -111,7 +110,7 @@ export class Store {
   /** Downloads those archives that are not there and whole. */
   async #fetch(name: string, archives: readonly Archive[]): Promise<string[]> {
     const folder = join(this.folder, 'archives');
-    mkdirSync(folder, { recursive: true });
+    makeFolders(folder);
     const path = ({ file }: Archive): string => join(folder, file);
     const missing: Archive[] = [];
     for (const archive of archives) {

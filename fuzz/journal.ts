@@ -11,7 +11,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, openSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../lib/index.ts';
 import { attempt, readJson, readWhole, writeWhole } from './files.ts';
@@ -45,7 +45,7 @@ export class Journal {
         'holds a campaign already; give --resume to go on, or another --out',
       );
     }
-    attempt(dir, () => mkdirSync(dir, { recursive: true }));
+    // Makes the folder, too.
     writeWhole(campaignFile(dir), `${JSON.stringify({ format: FORMAT, plan }, null, 2)}\n`);
     return new Journal(journalFile(dir));
   }

@@ -43,17 +43,23 @@ export interface MutantVerdict {
 
 /**
  * The mutants of a module, all or those named; of one revision those that are mistakes in it.
- * @throws InputError for a name that there is not
+ * @param option the one that `only` comes from
+ * @throws InputError naming it, for a mutant that there is not
  */
 export async function listMutants(
   subjects: string = TRIALS,
   only?: readonly string[],
   revision?: RevisionName,
+  option: string = '--only',
 ): Promise<readonly Mutant[]> {
   const { mutants } = await loadSubjects(subjects);
   const unknown = only?.find((id) => !mutants.some((mutant) => mutant.id === id));
   if (unknown !== undefined)
-    throw new InputError('--only', undefined, `there is no mutant ${unknown}; --list names them`);
+    throw new InputError(
+      option,
+      undefined,
+      `there is no mutant ${unknown}; tramplab mutants --list names them`,
+    );
   const named = only === undefined ? mutants : mutants.filter(({ id }) => only.includes(id));
   return revision === undefined
     ? named

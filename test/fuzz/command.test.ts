@@ -62,7 +62,7 @@ describe('tramplab fuzz', () => {
     [['--time', '5'], '--time: 5: wanted a time such as 90s, 10m or 8h'],
     [['--shard', '4/4'], '--shard: shards of 4 are 0 to 3, not 4'],
     [['--revision', 'v4.4'], "option '--revision <name>' argument 'v4.4' is invalid"],
-    [['--mutant', 'none'], 'there is no mutant none; --list names them'],
+    [['--mutant', 'none'], '--mutant: there is no mutant none; tramplab mutants --list names them'],
     [['--resume'], '--resume: needs --out, the folder to go on in'],
     [
       ['--resume', '--out', '/nowhere'],
@@ -82,6 +82,15 @@ describe('tramplab fuzz', () => {
     const outcome = await tramplab(['fuzz', '--cases', '1', '--out', path]);
     expect(outcome).toMatchObject({ status: 2, stdout: '' });
     expect(outcome.stderr).toContain(`${path}: is there already, and is no folder`);
+  });
+
+  test.each([
+    ['/proc/nowhere', '/proc/nowhere: cannot be made (ENOENT); name another folder'],
+    ['/proc/nowhere/deep', '/proc/nowhere: cannot be made (ENOENT); name another folder'],
+    ['/proc', '/proc/campaign.json: cannot be made there; name another folder'],
+  ])('an --out where the file system takes no folders is told of: %s', async (out, message) => {
+    const outcome = await tramplab(['fuzz', '--cases', '1', '--out', out]);
+    expect(outcome).toMatchObject({ status: 2, stdout: '', stderr: `tramplab: ${message}\n` });
   });
 });
 
@@ -131,6 +140,8 @@ describe('tramplab mutants', () => {
   test('a mutant that there is not is bad usage', async () => {
     const outcome = await tramplab(['mutants', '--only', 'L1,none']);
     expect(outcome).toMatchObject({ status: 2, stdout: '' });
-    expect(outcome.stderr).toBe('tramplab: --only: there is no mutant none; --list names them\n');
+    expect(outcome.stderr).toBe(
+      'tramplab: --only: there is no mutant none; tramplab mutants --list names them\n',
+    );
   });
 });
