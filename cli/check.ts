@@ -35,7 +35,7 @@ export function addCheck(program: Command): Command {
         'of its programs, and prints each rule that it breaks (docs/rules.md) with the instruction at fault and the\n' +
         'plainest call that shows it. Exit 1 when there is one.\n\n' +
         'IMAGE holds raw bytes, or hex digits. The request is a JSON object as `tramplab emit` takes it; it may also\n' +
-        'hold ret (the length), ipAfterCall and ipEpilogue as the emitter of IMAGE reported them, without which an\n' +
+        'hold ret (the length), ipAfterCall and ipEpilogue (both) as the emitter of IMAGE reported them, without which an\n' +
         'image can only be retired where it has them at the same places as ours, and args, a list of\n' +
         '{"sizeBytes","signed"}.',
     )
@@ -77,13 +77,32 @@ async function check(file: string, options: CheckOptions): Promise<number> {
   return report.findings.length > 0 ? Exit.FINDING : Exit.FINE;
 }
 
-/** Raw bytes, or hex digits with spaces and line ends anywhere. */
+/** Raw bytes; or, where there is nothing but text, hex digits with spaces and line ends anywhere. */
 function readImage(file: string): Uint8Array {
   const raw = readBytes(file);
-  const digits = Buffer.from(raw).toString('latin1').replace(/\s+/g, '');
-  const bytes = fromHex(digits) ?? raw;
+  const text = Buffer.from(raw).toString('latin1');
+  // No image is text: ENDBR, or `mov rbp, rsp` behind the push, has bytes that ASCII has not.
+  const bytes = /^[\t-\r -~]*$/.test(text) ? readDigits(file, text) : raw;
   if (bytes.length === 0) throw new InputError(file, undefined, 'is empty; give the bytes of an image');
   return bytes;
+}
+
+/** @throws InputError saying where what is no hex digit stands, or that one is missing */
+function readDigits(file: string, text: string): Uint8Array {
+  const lines = text.split('\n');
+  for (const [i, line] of lines.entries()) {
+    const at = line.search(/[^0-9a-fA-F\s]/);
+    if (at < 0) continue;
+    const why = `'${line[at]}' is no hex digit; correct it, or give raw bytes`;
+    throw new InputError(file, `line ${i + 1}, column ${at + 1}`, why);
+  }
+  const digits = lines.map((line) => line.replace(/\s+/g, ''));
+  const bytes = fromHex(digits.join(''));
+  if (bytes !== undefined) return bytes;
+  const odd = digits.findIndex(({ length }) => length % 2 !== 0);
+  const why =
+    'has an odd number of hex digits, and so has the file: one is missing or too many; give two a byte';
+  throw new InputError(file, `line ${odd + 1}`, why);
 }
 
 function readRequest(

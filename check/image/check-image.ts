@@ -42,7 +42,7 @@ const SAFETY = 64;
 export interface GivenImage {
   readonly request: TrampolineRequest;
   readonly bytes: Uint8Array;
-  /** Offsets as its emitter reported them; undefined when nobody knows. */
+  /** Offsets as its emitter reported them; undefined, both of them, when nobody knows. */
   readonly ipAfterCall?: number | null | undefined;
   readonly ipEpilogue?: number | null | undefined;
   /** Types of the arguments; signs do not matter to images. */
@@ -123,7 +123,8 @@ export class ImageChecker {
    * Makes an image answer every call that `situations` lists.
    * @param options.situations default: everything that can happen to an image of this request
    * @param options.quick stop at the first broken rule, and say of it no more than what it is
-   * @throws InputError when the kernel refuses the request, so that there can be no image
+   * @throws InputError when the kernel refuses the request, so that there can be no image; when only one of the
+   *   two sites is given
    */
   async check(
     image: GivenImage,
@@ -136,6 +137,7 @@ export class ImageChecker {
       this.#cases = 0;
     }
     const own = this.#ownImage(image.request);
+    refuseOneSite(image);
     const still = plainCase(this.#revision, image);
     const calls = situations ?? situationsOf(still, 0);
     const wrong = [...stillWrong(image), ...beginningFindings(still, image.bytes)];
@@ -207,7 +209,8 @@ export class ImageChecker {
       },
       clear: () => places.remains(request),
       stepAt: (offset) => {
-        const insn = own.code === undefined ? undefined : insnAt(own.code, offset);
+        if (own.code === undefined || !standsAsOurs(bytes, own.bytes, offset)) return undefined;
+        const insn = insnAt(own.code, offset);
         // The same instruction only where ours begins, too.
         return insn?.offset === offset ? stepPath(insn.step) : undefined;
       },
@@ -281,6 +284,24 @@ function stillWrong({ request, bytes, ipAfterCall, ipEpilogue }: GivenImage): re
   }
   if (ipAfterCall === undefined || ipEpilogue === undefined) return [];
   return sitesWrong(bytes, { ipAfterCall, ipEpilogue }, (request.flags & TrampFlag.CALL_ORIG) !== 0, wrong);
+}
+
+/**
+ * Whether what stands at an offset of an image can be what stands there in ours: where bytes came in or went away
+ * before it, it is another step that happens to begin there.
+ */
+function standsAsOurs(bytes: Uint8Array, ours: Uint8Array, offset: number): boolean {
+  if (bytes.length === ours.length) return true;
+  return ours.length >= offset && bytes.subarray(0, offset).every((byte, i) => byte === ours[i]);
+}
+
+/** One site cannot be used without the other, and is not left out silently either. */
+function refuseOneSite({ ipAfterCall, ipEpilogue }: GivenImage): void {
+  if ((ipAfterCall === undefined) === (ipEpilogue === undefined)) return;
+  const [missing, given] =
+    ipAfterCall === undefined ? ['ipAfterCall', 'ipEpilogue'] : ['ipEpilogue', 'ipAfterCall'];
+  const why = `is missing beside ${given}; give both as the image's emitter reported them, or neither`;
+  throw new InputError(missing, undefined, why);
 }
 
 /** The sites that were reported; else those that our image has, where these can be meant. */

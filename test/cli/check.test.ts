@@ -41,6 +41,16 @@ beforeAll(() => {
   writeFileSync(file('request.json'), requestJson());
   writeFileSync(file('length.json'), requestJson({ ret }));
   writeFileSync(file('siteless.json'), requestJson({ ipAfterCall: undefined, ipEpilogue: undefined }));
+  writeFileSync(file('one-site.json'), requestJson({ ipAfterCall: undefined }));
+  writeFileSync(file('other-site.json'), requestJson({ ipEpilogue: undefined }));
+  const hex = toHex(bytes).replaceAll(/(.{32})/g, '$1\r\n');
+  writeFileSync(file('typo.hex'), `${hex.slice(0, 38)}o${hex.slice(39)}`);
+  writeFileSync(file('short.hex'), `${hex.slice(0, 38)}${hex.slice(39)}`);
+  writeFileSync(file('long.hex'), `${hex}f`);
+  // int3 in place of leave, behind pop rbx; then the same behind a nop, where ours has its add.
+  writeFileSync(file('int3.bin'), bytes.with(pop + 1, 0xcc));
+  const tail = bytes.with(pop + 1, 0xcc).subarray(pop);
+  writeFileSync(file('moved.bin'), Uint8Array.from([...bytes.subarray(0, pop), 0x90, ...tail]));
   writeFileSync(file('refused.json'), requestJson({ flags: 5 }));
   writeFileSync(
     file('v6.json'),
@@ -83,6 +93,18 @@ describe('tramplab check', () => {
     expect((await check('good.bin', 'request.json', '--call', file('call.json'))).status).toBe(0);
   });
 
+  test('names a step of ours only where the image stands as ours does', async () => {
+    const findings = async (name: string): Promise<unknown> => {
+      const { stdout } = await check(name, 'request.json', '--json');
+      return (JSON.parse(stdout) as { findings: unknown }).findings;
+    };
+    const pop = bytes.lastIndexOf(0x5b);
+    expect(await findings('int3.bin')).toMatchObject([{ at: { offset: pop + 1, step: 'epilogue' } }]);
+    const [moved] = (await findings('moved.bin')) as { at: object }[];
+    expect(moved).toMatchObject({ rule: 'no-fault', at: { offset: pop + 2 } });
+    expect(moved?.at).not.toHaveProperty('step');
+  });
+
   test('for people: one block a rule', async () => {
     const { status, stdout } = await check('bad.bin', 'request.json');
     expect(status).toBe(1);
@@ -113,6 +135,12 @@ describe('tramplab check', () => {
     ['good.bin', 'refused.json', 'refuses it (-EINVAL'],
     ['good.bin', 'v6.json', 'cannot be judged'],
     ['good.bin', 'long.json', 'give it whole'],
+    ['good.bin', 'one-site.json', 'ipAfterCall: is missing beside ipEpilogue; give both'],
+    ['good.bin', 'other-site.json', 'ipEpilogue: is missing beside ipAfterCall; give both'],
+    ['typo.hex', 'request.json', "line 2, column 5: 'o' is no hex digit; correct it, or give raw bytes"],
+    ['short.hex', 'request.json', 'line 2: has an odd number of hex digits'],
+    ['long.hex', 'request.json', 'an odd number of hex digits'],
+    ['request.json', 'request.json', "line 1, column 1: '{' is no hex digit"],
   ])('bad input gets one line: %s %s', async (image, requestName, message) => {
     const { status, stdout, stderr } = await check(image, requestName);
     expect([status, stdout]).toEqual([2, '']);
