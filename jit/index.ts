@@ -42,7 +42,7 @@ export {
   listCode,
   type Paint,
 } from './listing.ts';
-export { type Change, EMITTER_MUTANTS, type EmitterMutant } from './mutants/index.ts';
+export { type Change, EMITTER_MUTANT_KINDS, EMITTER_MUTANTS, type EmitterMutant } from './mutants/index.ts';
 export {
   decidePoke,
   POKE_BYTES,

@@ -15,12 +15,15 @@ import { WORD_MUTANTS } from './words.ts';
 export type { Change } from './edit.ts';
 export type { EmitterMutant } from './mutant.ts';
 
-export const EMITTER_MUTANTS: readonly EmitterMutant[] = [
-  ...REGISTER_MUTANTS,
-  ...FRAME_MUTANTS,
-  ...CONTEXT_MUTANTS,
-  ...CONTROL_FLOW_MUTANTS,
-  ...PROTOCOL_MUTANTS,
-  ...REFUSAL_MUTANTS,
-  ...WORD_MUTANTS,
-];
+/** By what is got wrong. */
+export const EMITTER_MUTANT_KINDS: Readonly<Record<string, readonly EmitterMutant[]>> = {
+  Registers: REGISTER_MUTANTS,
+  'The frame': FRAME_MUTANTS,
+  'What programs are shown, and arguments by width': CONTEXT_MUTANTS,
+  'Branches and order': CONTROL_FLOW_MUTANTS,
+  'What is called, with what, and where': PROTOCOL_MUTANTS,
+  Refusals: REFUSAL_MUTANTS,
+  'What v6 kernels added': WORD_MUTANTS,
+};
+
+export const EMITTER_MUTANTS: readonly EmitterMutant[] = Object.values(EMITTER_MUTANT_KINDS).flat();
