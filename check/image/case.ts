@@ -5,7 +5,7 @@
 
 import { HelperPair, type RevisionName, TrampFlag } from '../../jit/index.ts';
 import { hex64 } from '../../lib/index.ts';
-import { hasWords } from './words.ts';
+import { JUDGED } from './revision.ts';
 
 /** A type, as far as an emitter can care: a struct by value has up to 16 bytes, from v6.1 on. */
 export interface ValueModel {
@@ -115,15 +115,9 @@ export const FAR_STACK_WORDS = 30;
 /** Words that callers leave above their return address; an image of v6.12 reads seven at most. */
 export const STACK_ARG_WORDS = 8;
 
-const V6_1_FLAGS = TrampFlag.ORIG_STACK | TrampFlag.SHARE_IPMODIFY | TrampFlag.TAIL_CALL_CTX;
-
 /** Flags that a revision's emitter looks at. */
 export function knownFlags(revision: RevisionName): number {
-  const oldest = TrampFlag.RESTORE_REGS | TrampFlag.CALL_ORIG | TrampFlag.SKIP_FRAME;
-  if (revision === 'v5.13') return oldest;
-  const older = oldest | TrampFlag.IP_ARG | TrampFlag.RET_FENTRY_RET;
-  if (revision === 'v5.15') return older;
-  return revision === 'v6.1' ? older | V6_1_FLAGS : older | V6_1_FLAGS | TrampFlag.INDIRECT;
+  return JUDGED[revision].knownFlags;
 }
 
 /**
@@ -131,26 +125,8 @@ export function knownFlags(revision: RevisionName): number {
  * Kernel: bpf_trampoline_update; bpf_struct_ops_prepare_trampoline
  */
 export function acceptedFlags(revision: RevisionName): readonly number[] {
-  if (hasWords(revision)) return CALLERS_FLAGS[revision === 'v6.12' ? 'v6.12' : 'v6.1'];
-  const { RESTORE_REGS, SKIP_FRAME, RET_FENTRY_RET } = TrampFlag;
-  return Array.from({ length: knownFlags(revision) + 1 }, (_, flags) => flags).filter((flags) => {
-    if ((flags & RESTORE_REGS) !== 0 && (flags & SKIP_FRAME) !== 0) return false;
-    return (flags & RET_FENTRY_RET) === 0 || flags === RET_FENTRY_RET;
-  });
+  return JUDGED[revision].acceptedFlags;
 }
-
-const CALLERS_FLAGS = ((): Readonly<Record<'v6.1' | 'v6.12', readonly number[]>> => {
-  const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, IP_ARG, RET_FENTRY_RET } = TrampFlag;
-  const { ORIG_STACK, SHARE_IPMODIFY, TAIL_CALL_CTX, INDIRECT } = TrampFlag;
-  const calls = CALL_ORIG | SKIP_FRAME;
-  const shared = ORIG_STACK | SHARE_IPMODIFY;
-  const kept = [RESTORE_REGS, calls, calls | shared].flatMap((flags) => [flags, flags | TAIL_CALL_CTX]);
-  const traced = kept.flatMap((flags) => [flags, flags | IP_ARG]);
-  return {
-    'v6.1': [...traced, 0, RET_FENTRY_RET],
-    'v6.12': [...traced, INDIRECT, INDIRECT | RET_FENTRY_RET],
-  };
-})();
 
 /**
  * Whether a case's image is called by pointer, without a traced function's frame in between. Not where its flags say
@@ -173,7 +149,7 @@ export function flagsOf(one: ImageCase): number {
   const calls = one.fmodRet.length + one.fexit.length > 0;
   const base = calls ? TrampFlag.CALL_ORIG | TrampFlag.SKIP_FRAME : TrampFlag.RESTORE_REGS;
   const wantsIp = programsOf(one).some((prog) => prog.wantsIp);
-  return wantsIp && one.revision !== 'v5.13' ? base | TrampFlag.IP_ARG : base;
+  return wantsIp ? base | (TrampFlag.IP_ARG & knownFlags(one.revision)) : base;
 }
 
 /** All programs: fentry, fmod_ret, fexit. */

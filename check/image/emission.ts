@@ -19,12 +19,11 @@ import type { Finding } from '../finding.ts';
 import { type ConfigCase, flagsOf, type ImageCase, KINDS, type Kind, programsOf } from './case.ts';
 import type { Place } from './place.ts';
 import { MAX_PROGRAMS } from './places.ts';
+import { JUDGED } from './revision.ts';
 import { countWords, hasWords, mostWords } from './words.ts';
 
 const { RESTORE_REGS, CALL_ORIG, SKIP_FRAME, RET_FENTRY_RET, ORIG_STACK, INDIRECT } = TrampFlag;
 
-/** What v6.12 counts on top of the length. */
-const SPARE_BYTES = 64;
 const ENDBR = 'f30f1efa';
 const RET_INT3 = 'c3cc';
 /** Bytes at the end of the room that stay free. */
@@ -131,7 +130,8 @@ export function refusalOf(one: ImageCase): number | undefined {
   if (countWords(one).all > mostWords(one.revision)) return -Errno.ENOTSUPP;
   if (!hasWords(one.revision)) {
     if (has(RESTORE_REGS) && has(SKIP_FRAME)) return -Errno.EINVAL;
-    if (one.revision !== 'v5.13' && has(RET_FENTRY_RET) && flags !== RET_FENTRY_RET) return -Errno.EINVAL;
+    const known = flags & JUDGED[one.revision].knownFlags;
+    if ((known & RET_FENTRY_RET) !== 0 && flags !== RET_FENTRY_RET) return -Errno.EINVAL;
   }
   const programs = programsOf(one).length > 0;
   const callsFar = {
@@ -162,7 +162,7 @@ function siteFindings(
   const wrong = (detail: string, expected: string, seen: string): Finding[] => [
     { rule: 'length-and-sites', detail, expected, seen },
   ];
-  const length = bytes.length + (one.revision === 'v6.12' ? SPARE_BYTES : 0);
+  const length = bytes.length + JUDGED[one.revision].spareBytes;
   if (ret !== length) return wrong('the length is not that of the bytes', `${length}`, `${ret}`);
   return sitesWrong(bytes, { ipAfterCall, ipEpilogue }, (flagsOf(one) & CALL_ORIG) !== 0, wrong);
 }
@@ -170,7 +170,7 @@ function siteFindings(
 /** What can be seen of an image without calling it: how it begins. */
 export function beginningFindings(one: ImageCase, bytes: Uint8Array): readonly Finding[] {
   const { revision, config } = one;
-  const byPointer = revision === 'v6.1' || (flagsOf(one) & INDIRECT) !== 0;
+  const byPointer = JUDGED[revision].endbrAlways || (flagsOf(one) & INDIRECT) !== 0;
   if (!hasWords(revision) || !config.ibt || !byPointer) return [];
   const seen = toHex(bytes.subarray(0, ENDBR.length / 2));
   if (seen === ENDBR) return [];

@@ -19,6 +19,7 @@ import {
   STACK_ARG_WORDS,
   type ValueModel,
 } from './case.ts';
+import { JUDGED } from './revision.ts';
 import { countWords, hasWords, mostWords, wordsIn } from './words.ts';
 
 const SIZES = [8, 8, 4, 4, 2, 1];
@@ -146,7 +147,7 @@ function config(random: Random, revision: RevisionName): ConfigCase {
     rethunk: random.once(3),
     sls: random.once(2),
     endbr: random.once(2),
-    callDepth: revision === 'v6.12' && random.once(2),
+    callDepth: JUDGED[revision].countsCalls && random.once(2),
   };
 }
 

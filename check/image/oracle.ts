@@ -44,6 +44,7 @@ import {
   ScriptDeed,
 } from './log.ts';
 import { type Callers, canHoldData, type Place, type ProgramPlace } from './place.ts';
+import { JUDGED } from './revision.ts';
 import { shapeOf } from './shape.ts';
 import { hasWords, type Word, wordsOf } from './words.ts';
 
@@ -104,11 +105,11 @@ function frameOf(one: ImageCase, flags: number, words: readonly Word[]): Frame {
   let size = v6 ? ctx + 1 : ctx;
   const ip = has(IP_ARG) ? ++size : 0;
   if (!v6) return { args: words.length, ctx, ip, rbx: size + 1, runCtx: 0, size };
-  const inside = one.revision === 'v6.12';
+  const inside = JUDGED[one.revision].rbxInFrame;
   const saved = inside ? ++size : 0;
   size += 2;
   const runCtx = size;
-  const passed = inside && has(CALL_ORIG) ? words.filter(({ stack }) => stack !== undefined).length : 0;
+  const passed = has(CALL_ORIG) ? words.filter(({ stack }) => stack !== undefined).length : 0;
   // The push of rbp and two return addresses stand above: an odd number of words below them is on 16 bytes.
   if (passed > 0) size += passed + ((size + passed) % 2 === 0 ? 1 : 0);
   const tail = has(TAIL_CALL_CTX) ? 1 : 0;
@@ -627,7 +628,7 @@ export class Oracle {
   }
 
   #callDepth(): void {
-    const counted = this.#one.revision === 'v6.12';
+    const counted = JUDGED[this.#one.revision].countsCalls;
     const moved = BigInt.asIntN(64, CALL_DEPTH) >> (CALL_DEPTH_SHIFT * this.#depth);
     this.#into.push(counted ? BigInt.asUintN(64, moved) : 0n);
     this.#depth = 0n;
@@ -635,7 +636,7 @@ export class Oracle {
 
   /** A call of the image, or the one of the image itself, where calls are counted. */
   #countCall(): void {
-    if (this.#one.config.callDepth && this.#one.revision === 'v6.12') this.#depth++;
+    if (this.#one.config.callDepth && JUDGED[this.#one.revision].countsCalls) this.#depth++;
   }
 
   #depths(): void {

@@ -33,6 +33,7 @@ import type { Counters, Expectation, ExpectedCase } from './expectation.ts';
 import { type Guest, guestCode } from './guest.ts';
 import { CaseRecord, Control, FILL, OUTER_COOKIE, Script } from './log.ts';
 import type { Callers, Place } from './place.ts';
+import { JUDGED } from './revision.ts';
 import { shapeOf } from './shape.ts';
 
 /** Bytes of log: what a batch of the largest cases takes, and one case that does not end. */
@@ -166,11 +167,11 @@ export class Stage {
       clock: this.runtime.clockAddress,
       currentTask: percpu.vars.currentTask,
       mightFaultSplats: this.runtime.splatsOffset,
-      callDepth: revision === 'v6.12' ? this.callDepth : undefined,
+      callDepth: JUDGED[revision].countsCalls ? this.callDepth : undefined,
       thunks: this.thunks,
       runCtx,
       stack: rsp,
-      stackArgs: revision === 'v6.12',
+      stackArgs: JUDGED[revision].stackWords,
     };
     const { behind } = guestCode(room, surroundings);
     const distance = Number(alignUp(behind, RETURN_ALIGN) - behind) + RETURN_OFFSET;

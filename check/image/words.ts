@@ -5,6 +5,7 @@
 
 import type { RevisionName } from '../../jit/index.ts';
 import type { ImageCase, ValueModel } from './case.ts';
+import { JUDGED } from './revision.ts';
 
 const WORD_BYTES = 8;
 const ARG_REGISTERS = 6;
@@ -21,12 +22,12 @@ export interface Word {
 
 /** Whether a revision has run_ctx, the count word, and arguments of several words. */
 export function hasWords(revision: RevisionName): boolean {
-  return revision !== 'v5.13' && revision !== 'v5.15';
+  return JUDGED[revision].hasWords;
 }
 
 /** The most words that a revision takes. */
 export function mostWords(revision: RevisionName): number {
-  return revision === 'v6.12' ? 12 : ARG_REGISTERS;
+  return JUDGED[revision].mostWords;
 }
 
 /** The words of a case's context, argument by argument. */
@@ -71,6 +72,6 @@ export function wordsIn(revision: RevisionName, { sizeBytes }: ValueModel): numb
 
 /** Whether an argument of so many words goes into registers when so many are taken. */
 function inRegisters(revision: RevisionName, taken: number, words: number): boolean {
-  // Earlier revisions have no stack words: they refuse what does not fit.
-  return revision !== 'v6.12' || taken + words <= ARG_REGISTERS;
+  // Revisions without stack words refuse what does not fit.
+  return !JUDGED[revision].stackWords || taken + words <= ARG_REGISTERS;
 }
