@@ -8,7 +8,6 @@ import {
   type ConfigCase,
   flagsOf,
   type ImageCase,
-  JUDGED_REVISIONS,
   KINDS,
   type Kind,
   knownFlags,
@@ -64,10 +63,6 @@ const SPOKEN: readonly bigint[] = [
 const CLOCKS: readonly bigint[] = [0n, 1n, 0x1_0000_0000n, 0x8000_0000_0000_0000n, 0xffff_ffff_0000_0000n];
 const CLOCK = 1_000_000_000n;
 
-const ACCEPTED: Readonly<Partial<Record<RevisionName, readonly number[]>>> = Object.fromEntries(
-  JUDGED_REVISIONS.map((revision) => [revision, acceptedFlags(revision)]),
-);
-
 /** Programs of one kind at most. */
 const MAX_OF_A_KIND = 38;
 /** Of all kinds together: what a stage has places for. */
@@ -117,7 +112,7 @@ export function generate(random: Random, { revisions }: FamilyOptions): ImageCas
 function rawFlags(random: Random, revision: RevisionName): number {
   const anything = hasWords(revision) ? random.once(4) : random.once(16);
   if (anything) return random.int(0, hasWords(revision) ? 511 : 63);
-  return random.pick(ACCEPTED[revision] ?? []);
+  return random.pick(acceptedFlags(revision));
 }
 
 function argsInRegisters(random: Random): readonly ValueModel[] {
