@@ -13,7 +13,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../lib/index.ts';
+import { InputError, makeFolders } from '../lib/index.ts';
 import { attempt, readJson, readWhole, writeWhole } from './files.ts';
 import { hasBlock, type Plan, parsePlan, rangeOf } from './plan.ts';
 import type { Tally } from './tally.ts';
@@ -45,7 +45,7 @@ export class Journal {
         'holds a campaign already; give --resume to go on, or another --out',
       );
     }
-    // Makes the folder, too.
+    makeFolders(dir);
     writeWhole(campaignFile(dir), `${JSON.stringify({ format: FORMAT, plan }, null, 2)}\n`);
     return new Journal(journalFile(dir));
   }
