@@ -29,11 +29,12 @@ export function imageRequest(kernel: Kernel, tr: Trampoline): Unplaced {
   const callsOriginal = fexit.length > 0 || (fmodRet.length > 0 && !bugs.has('fmod-ret-alone'));
   const asked = bugs.has('ip-of-fentry') ? PROG_KINDS.slice(0, 1) : PROG_KINDS;
   const wantsIp = asked.some((kind) => tr.links[kind].some(({ prog }) => prog.callsGetFuncIp));
+  const forgets = bugs.has('share-forgotten') && tr.curImage !== undefined;
   return {
     origCall: addr,
     argSizes: model.args.map(({ sizeBytes }) => sizeBytes),
     retSize: model.ret.sizeBytes,
-    flags: rules.flags({ kept: bugs.has('share-forgotten') ? 0 : tr.flags, callsOriginal, wantsIp }),
+    flags: rules.flags({ kept: forgets ? 0 : tr.flags, callsOriginal, wantsIp }),
     fentry: refs(kernel, fentry),
     fmodRet: refs(kernel, fmodRet),
     fexit: refs(kernel, fexit),
