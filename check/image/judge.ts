@@ -13,8 +13,8 @@ import { describe, flagsOf, type ImageCase, type Kind, knownFlags, programsOf } 
 import { type Event, type EventWord, readEvents } from './events.ts';
 import { ARGS, CALLEE_WORDS, type CalleeWord, DIRECTION_FLAG, EventKind, ScriptDeed } from './log.ts';
 import { shapeOf } from './shape.ts';
-import type { Violation } from './step-through.ts';
 import type { Tried } from './trial.ts';
+import type { Violation } from './watch.ts';
 import { hasWords, type Word, wordsOf } from './words.ts';
 
 const { CALL_ORIG, IP_ARG, RET_FENTRY_RET, ORIG_STACK, TAIL_CALL_CTX } = TrampFlag;

@@ -7,7 +7,8 @@ import type { Counters, Expectation } from './expectation.ts';
 import { judge, type Verdict } from './judge.ts';
 import type { Callers } from './place.ts';
 import type { Ended, Ready, Stage } from './stage.ts';
-import { type Stepped, stepThrough, type Violation } from './step-through.ts';
+import { type Stepped, stepThrough } from './step-through.ts';
+import type { Violation } from './watch.ts';
 
 /** Instructions that a case takes at most: several times what the guest code needs for its log. */
 export function stepsFor(logWords: number): number {
