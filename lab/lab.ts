@@ -304,13 +304,7 @@ export class Lab {
         `no kind ${String(kind)}; there are ${ATTACH_KINDS.join(', ')}`,
       );
     }
-    if (code.kernel !== kernel) {
-      throw new InputError('attach', undefined, `${code.name} is loaded in another lab; load it in this one`);
-    }
-    const found = findFunction(this.#targets, fn);
-    const model = findModel(found, this.#prototypes);
-    checkModel(kernel, model);
-    checkSite(kernel, found);
+    const place = this.#placeFor(fn, code);
     const cookie = cookieOf(kernel, options.cookie);
     const prog = new BpfProg(kernel, {
       name: code.name,
@@ -322,7 +316,7 @@ export class Lab {
       release: code.put,
     });
     code.get();
-    return this.#attachLink(prog, fn, this.#place(found, model), cookie);
+    return this.#attachLink(prog, fn, place, cookie);
   }
 
   /**
@@ -333,14 +327,7 @@ export class Lab {
   attachCgroup(fn: string, code: ProgramCode): Attachment {
     const { kernel } = this;
     const { cgroupLsm } = kernel;
-    if (code.kernel !== kernel) {
-      throw new InputError('attach', undefined, `${code.name} is loaded in another lab; load it in this one`);
-    }
-    const found = findFunction(this.#targets, fn);
-    const model = findModel(found, this.#prototypes);
-    checkModel(kernel, model);
-    checkSite(kernel, found);
-    const { key, target } = this.#place(found, model);
+    const { key, target } = this.#placeFor(fn, code);
     const prog = new BpfProg(kernel, {
       name: code.name,
       kind: 'lsm',
@@ -391,6 +378,19 @@ export class Lab {
     const patch = livepatch(this.kernel, old.symbol.address, fresh.symbol.address);
     this.kernel.settle();
     return patch;
+  }
+
+  /** Where code is to be attached. @throws InputError when it is of another lab; as `attach` */
+  #placeFor(fn: string, code: ProgramCode): AttachPlace {
+    const { kernel } = this;
+    if (code.kernel !== kernel) {
+      throw new InputError('attach', undefined, `${code.name} is loaded in another lab; load it in this one`);
+    }
+    const found = findFunction(this.#targets, fn);
+    const model = findModel(found, this.#prototypes);
+    checkModel(kernel, model);
+    checkSite(kernel, found);
+    return this.#place(found, model);
   }
 
   #place(found: TargetFunction, model: FuncModel): AttachPlace {
