@@ -46,6 +46,18 @@ const { values } = parseArgs({
   },
 });
 
+/** What a storm counts, before anything has happened. */
+const NOTHING = {
+  events: 0,
+  calls: 0n,
+  runs: 0n,
+  attached: 0,
+  detached: 0,
+  failed: 0,
+  modulesLoaded: 0,
+  patched: 0,
+};
+
 if (values.help) console.log(HELP);
 else await campaign();
 
@@ -67,16 +79,7 @@ async function campaign(): Promise<void> {
   };
   const first = Number(values.seed);
   const wrong: number[] = [];
-  const sums = {
-    events: 0,
-    calls: 0n,
-    runs: 0n,
-    attached: 0,
-    detached: 0,
-    failed: 0,
-    modulesLoaded: 0,
-    patched: 0,
-  };
+  const sums = { ...NOTHING };
   const start = performance.now();
   for (let seed = first; seed < first + Number(values.seeds); seed++) {
     const report = await attempt({ ...shared, seed });
@@ -110,16 +113,6 @@ async function attempt(options: StormOptions): Promise<StormReport> {
     return await storm(options);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    const nothing = {
-      events: 0,
-      calls: 0n,
-      runs: 0n,
-      attached: 0,
-      detached: 0,
-      failed: 0,
-      modulesLoaded: 0,
-      patched: 0,
-    };
-    return { ...nothing, problems: [`${error.name}: ${error.message}`], history: '' };
+    return { ...NOTHING, problems: [`${error.name}: ${error.message}`], history: '' };
   }
 }
