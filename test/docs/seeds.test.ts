@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { rowsOf, testReferences, tokensOf } from './references.ts';
 
 /** Every function of the two seeds. */
 const FUNCTIONS = [
@@ -40,45 +41,14 @@ const FUNCTIONS = [
 ];
 
 const text = readFileSync('docs/seeds.md', 'utf8');
-const rows = text
-  .split('\n')
-  .filter(
-    (line) => line.startsWith('| ') && !line.startsWith('| function |') && !line.startsWith('| delta |'),
-  )
-  .map((line) =>
-    line
-      .slice(1, -1)
-      .split('|')
-      .map((cell) => cell.trim()),
-  );
+const rows = rowsOf(text, ['function', 'delta']);
 const mapping = rows.filter((cells) => cells.length === 4 || cells.length === 3);
-const tokens = mapping.flatMap((cells) =>
-  [...cells.join(' ').matchAll(/`([^`]+)`/g)].map(([, token]) => token ?? ''),
-);
-
 describe('docs/seeds.md', () => {
   test.each(FUNCTIONS)('%s has a row', (name) => {
     expect(mapping.some(([first]) => first === `\`${name}\``)).toBe(true);
   });
 
-  const code = [...new Set(tokens.filter((token) => /^[\w/.-]+\.ts#\w+$/.test(token)))];
-  test('names code', () => expect(code.length).toBeGreaterThan(30));
-  test.each(code)('%s exists', (token) => {
-    const [file, name] = token.split('#');
-    const path = file?.includes('/') ? file : `tramp/${file}`;
-    expect(readFileSync(path as string, 'utf8')).toMatch(new RegExp(`\\b${name}\\b`));
-  });
-
-  const tests = [...new Set(tokens.filter((token) => /^[\w/-]+: /.test(token)))];
-  test('names tests', () => expect(tests.length).toBeGreaterThan(50));
-  test.each(tests)('%s', (token) => {
-    const colon = token.indexOf(': ');
-    const path = `test/tramp/${token.slice(0, colon)}.test.ts`;
-    expect(existsSync(path)).toBe(true);
-    // A title as it stands in the source, whichever quotes are around it.
-    const source = readFileSync(path, 'utf8').replaceAll("\\'", "'");
-    expect(source).toContain(token.slice(colon + 2));
-  });
+  testReferences(mapping.flatMap((cells) => tokensOf(cells.join(' '))));
 
   test('every branch has code and a test, or says why not', () => {
     const bare = mapping.filter((cells) => {
